@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: all lab data train test publish clean
+.DELETE_ON_ERROR:
+
+# Run VisualizingCNN.ipynb on the trained model and the sample photos.
+all: $(VENV)/installed
+	mkdir -p out
+	$(BIN)/papermill VisualizingCNN.ipynb out/VisualizingCNN.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to html out/VisualizingCNN.ipynb
+	@echo "Done. Open out/VisualizingCNN.html in a browser, or out/VisualizingCNN.ipynb with: make lab"
+
+lab: $(VENV)/installed
+	$(BIN)/jupyter lab
+
+# make data SOURCE=dogs-vs-cats.zip
+data: $(VENV)/installed
+	$(BIN)/python data_separator.py $(if $(SOURCE),"$(SOURCE)",--download)
+
+train: $(VENV)/installed
+	mkdir -p out
+	$(BIN)/papermill --log-output CatsVsDogs.ipynb out/CatsVsDogs.ipynb
+
+test: $(VENV)/tests-installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m pytest -q tests
+
+# Execute the two notebooks in place, as they are committed.
+publish: $(VENV)/tests-installed
+	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else f'This is Python {v.major}.{v.minor}, and the tutorial needs 3.11 to 3.13: name another with make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) out

@@ -1,0 +1,126 @@
+"""The trained model that the repository ships, and the numbers that are told of it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import nbformat
+import numpy as np
+import pytest
+
+import visualize
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+MODEL = ROOT / "models" / "cats_vs_dogs.keras"
+METRICS = json.loads((ROOT / "models" / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def model():
+    return keras.models.load_model(MODEL, safe_mode=True)
+
+
+def test_it_is_small_and_plain(model):
+    side = METRICS["image_size"]
+    assert MODEL.stat().st_size < 10e6
+    assert model.count_params() == METRICS["parameters"] <= 1.5e6
+    assert model.input_shape == (None, side, side, 3)
+    assert model.output_shape == (None, 1)
+    assert model.optimizer is None
+    assert {variable.dtype for variable in model.variables} <= {"float32", "uint32"}
+
+
+def test_its_last_map_is_fine_enough_for_a_heatmap(model):
+    photos = np.zeros((1, *model.input_shape[1:]))
+    assert list(visualize.activations(model, photos).values())[-1].shape[1] >= 16
+
+
+def test_it_knows_the_shipped_pets(model):
+    pets = [ROOT / "images" / f"{name}.jpg" for name in ("chelsea", "kitten", "german_shepherd")]
+    photos, _ = visualize.load_photos(pets, METRICS["image_size"])
+    assert (model.predict(photos, verbose=0)[:, 0] > 0.5).tolist() == [False, False, True]
+
+
+def test_the_stored_responses_are_those_of_its_filters(model):
+    stored = np.load(ROOT / "models" / "filter_responses.npz")
+    photos, _ = visualize.load_photos(ROOT / "images", METRICS["image_size"])
+    for layer in visualize.convolution_layers(model):
+        highest = stored[f"{layer}/highest"]
+        assert highest.shape == stored[f"{layer}/fires"].shape
+        # Four photos cannot often beat two hundred.
+        assert np.mean(visualize.responses(model, photos, layer).max(axis=0) > highest) < 0.3
+
+
+def test_the_interval_is_wilsons():
+    """The bounds are where a score test would just not reject: (p - p0)^2 = z^2 p0 (1 - p0) / n."""
+    for bound in METRICS["test_interval"]:
+        score = (METRICS["test_accuracy"] - bound) ** 2
+        variance = 1.96**2 * bound * (1 - bound) / METRICS["test_photos"]
+        assert score == pytest.approx(variance, rel=1e-6)
+
+
+def test_the_numbers_fit_together():
+    assert sum(map(sum, METRICS["confusion"])) == METRICS["test_photos"]
+    right = METRICS["confusion"][0][0] + METRICS["confusion"][1][1]
+    assert right / METRICS["test_photos"] == pytest.approx(METRICS["test_accuracy"])
+    assert sum(METRICS["counts"]["test"].values()) == METRICS["test_photos"]
+    assert METRICS["seconds"] < 90 * 60
+    assert METRICS["pipeline_share"] <= 0.2
+
+
+@pytest.mark.parametrize("page", ["README.md", "models/README.md"])
+def test_a_page_tells_the_measured_numbers(page):
+    text = (ROOT / page).read_text()
+    low, high = METRICS["test_interval"]
+    for number in (
+        f"{METRICS['test_accuracy']:.1%}",
+        f"{low:.1%} to {high:.1%}",
+        f"{METRICS['validation_accuracy']:.1%}",
+        f"{METRICS['test_photos']:,}",
+        f"{METRICS['parameters']:,}",
+        f"{METRICS['seconds'] / 60:.0f} minutes",
+    ):
+        assert number in text, f"{number} is not in {page}"
+
+
+def test_the_readme_tells_the_share_of_patterns_found():
+    notebook = nbformat.read(ROOT / "VisualizingCNN.ipynb", as_version=4)
+    printed = "".join(o.get("text", "") for c in notebook.cells for o in c.get("outputs", []))
+    share = re.search(r"^all: ([\d.]+%)", printed, re.MULTILINE)[1]
+    assert f"{share} of the filters" in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_tells_the_separators_ratio():
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    ratio = results["separator"]["ratio"]["median"]
+    assert f"{ratio:.2f} times" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the data set is not here")
+def test_its_accuracy_on_the_test_photos(model, tmp_path):
+    archive = tmp_path / "photos.zip"
+    with open(archive, "wb") as whole:
+        for part in sorted(SHARED.glob("kagglecatsanddogs.zip.part?")):
+            whole.write(part.read_bytes())
+    command = [sys.executable, ROOT / "data_separator.py", archive, "--output", tmp_path / "data"]
+    subprocess.run(command, check=True, capture_output=True)
+    rows = keras.utils.image_dataset_from_directory(
+        tmp_path / "data" / "test",
+        class_names=["cats", "dogs"],
+        image_size=model.input_shape[1:3],
+        interpolation="area",
+        shuffle=False,
+        batch_size=128,
+        verbose=False,
+    )
+    right = total = 0
+    for photos, labels in rows:
+        answers = model.predict_on_batch(np.rint(photos))[:, 0] > 0.5
+        right += int(np.sum(answers == labels.numpy()))
+        total += len(answers)
+    assert total == METRICS["test_photos"]
+    assert abs(right - METRICS["test_accuracy"] * total) <= 2  # float rounding may turn a doubtful one

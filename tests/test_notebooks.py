@@ -1,0 +1,253 @@
+"""The committed notebooks are one clean run, and the same cells run on small made-up data."""
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import keras
+import nbformat
+import numpy as np
+import papermill
+import pytest
+from publish import digest
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ["CatsVsDogs.ipynb", "VisualizingCNN.ipynb"]
+SMALL = {"STAGES": [[32, 2, 0.5], [40, 1, 1.0]], "BATCH": 8, "PRECISION": "float32"}
+QUICK = {"STEPS": 2, "MOST_LAYERS": 3, "MOST_FILTERS": 4}
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def text_of(notebook):
+    """What the cells printed."""
+    streams = [o for cell in code(notebook) for o in cell.outputs if o.output_type == "stream"]
+    return "".join(stream.text for stream in streams)
+
+
+@pytest.fixture(params=NOTEBOOKS)
+def committed(request):
+    return nbformat.read(ROOT / request.param, as_version=4)
+
+
+def test_the_committed_cells_were_run_once_from_the_top(committed):
+    assert [cell.execution_count for cell in code(committed)] == [*range(1, len(code(committed)) + 1)]
+    assert committed.metadata["executed_cells"] == digest(committed), "run `make publish`"
+
+
+def test_the_outputs_are_clean(committed):
+    for cell in code(committed):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", output.text
+            assert not any("widget" in kind for kind in output.get("data", {}))
+    assert not re.search(r"/(home|root|tmp|work|Users)/", nbformat.writes(committed))
+
+
+def test_github_can_show_it(committed):
+    assert len(nbformat.writes(committed)) < 1_200_000
+
+
+def test_cells_are_short_and_explained(committed):
+    assert max(len(cell.source.splitlines()) for cell in code(committed)) <= 26
+    assert sum(cell.cell_type == "markdown" for cell in committed.cells) >= len(code(committed)) / 3
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in committed.cells) == 1
+
+
+@pytest.mark.parametrize("figure", sorted((ROOT / "images" / "figures").glob("*.jpg")), ids=lambda p: p.stem)
+def test_a_figure_of_the_readme_is_the_notebooks(figure):
+    pictures = [
+        base64.b64decode(output.data["image/jpeg"])
+        for name in NOTEBOOKS
+        for cell in code(nbformat.read(ROOT / name, as_version=4))
+        for output in cell.outputs
+        if "image/jpeg" in output.get("data", {})
+    ]
+    assert figure.read_bytes() in pictures
+
+
+def make_photos(folder, count, generator):
+    """Cats are bluish noise, dogs reddish: easy to learn."""
+    for label, channel in (("cats", 0), ("dogs", 2)):
+        (folder / label).mkdir(parents=True)
+        for i in range(count):
+            photo = generator.integers(0, 90, (60, 80, 3))
+            photo[..., channel] += 120
+            cv2.imwrite(str(folder / label / f"{i}.jpg"), photo.astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 120), ("validation", 16), ("test", 16)):
+        make_photos(folder / split, count, generator)
+    return folder
+
+
+def run(name, out, **parameters):
+    """The executed notebook, from the project's folder."""
+    out.mkdir(exist_ok=True)
+    papermill.execute_notebook(
+        ROOT / name, out / name, parameters=parameters, cwd=ROOT, progress_bar=False
+    )
+    return nbformat.read(out / name, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    notebook = run("CatsVsDogs.ipynb", models / "run", DATA=str(data), MODELS=str(models), **SMALL)
+    return models, notebook
+
+
+def test_training_learns_and_keeps_what_it_measured(trained):
+    models, notebook = trained
+    metrics = json.loads((models / "metrics.json").read_text())
+    assert metrics["counts"]["train"] == {"cats": 120, "dogs": 120}
+    assert [line["side"] for line in metrics["history"]] == [32, 32, 40]
+    assert metrics["history"][-1]["accuracy"] > 0.9
+    assert metrics["test_photos"] == 32
+    low, high = metrics["test_interval"]
+    assert low <= metrics["test_accuracy"] <= high
+    model = keras.models.load_model(models / "cats_vs_dogs.keras")
+    assert model.input_shape == (None, metrics["image_size"], metrics["image_size"], 3)
+    assert model.dtype_policy.name == "float32"
+    assert f"Test accuracy {metrics['test_accuracy']:.2%}" in text_of(notebook)
+
+
+def test_a_finished_training_is_not_repeated(trained, data, tmp_path):
+    models, first = trained
+    history = (models / "training" / "history.json").read_bytes()
+    second = run("CatsVsDogs.ipynb", tmp_path, DATA=str(data), MODELS=str(models), **SMALL)
+    assert (models / "training" / "history.json").read_bytes() == history
+    lines = [re.findall(r"^epoch.*$", text_of(notebook), re.MULTILINE) for notebook in (first, second)]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 3
+
+
+def test_another_training_in_the_same_place_is_refused(trained, data, tmp_path):
+    other = SMALL | {"LEARNING_RATE": 1e-3}
+    with pytest.raises(papermill.PapermillExecutionError, match="other photos or parameters"):
+        run("CatsVsDogs.ipynb", tmp_path, DATA=str(data), MODELS=str(trained[0]), **other)
+
+
+def test_a_killed_training_goes_on_at_the_last_epoch(data, tmp_path):
+    parameters = SMALL | {"DATA": str(data), "MODELS": str(tmp_path), "STAGES": [[32, 4, 1.0]]}
+    (tmp_path / "parameters.json").write_text(json.dumps(parameters))  # YAML can read it
+    command = [sys.executable, "-m", "papermill", "CatsVsDogs.ipynb", str(tmp_path / "killed.ipynb")]
+    killed = subprocess.Popen(
+        [*command, "-f", str(tmp_path / "parameters.json")],
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    while killed.poll() is None and not (tmp_path / "training" / "ckpt-1.index").exists():
+        time.sleep(0.05)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = json.loads((tmp_path / "training" / "history.json").read_text())
+    run("CatsVsDogs.ipynb", tmp_path / "again", **parameters)
+    after = json.loads((tmp_path / "training" / "history.json").read_text())
+    assert 1 <= len(before) < 4
+    assert after[: len(before) - 1] == before[: len(before) - 1]
+    assert [line["epoch"] for line in after] == [1, 2, 3, 4]
+
+
+def test_training_on_two_devices(data, tmp_path):
+    notebook = nbformat.read(ROOT / "CatsVsDogs.ipynb", as_version=4)
+    two = (
+        "import tensorflow as tf\n"
+        "processor = tf.config.list_physical_devices('CPU')[0]\n"
+        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(processor, two)"
+    )
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(two))
+    nbformat.write(notebook, tmp_path / "two.ipynb")
+    parameters = SMALL | {"DATA": str(data), "MODELS": str(tmp_path), "DEVICES": ["CPU:0", "CPU:1"]}
+    papermill.execute_notebook(
+        tmp_path / "two.ipynb", tmp_path / "out.ipynb", parameters, cwd=ROOT, progress_bar=False
+    )
+    assert "Training on CPU:0, CPU:1" in text_of(nbformat.read(tmp_path / "out.ipynb", as_version=4))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["history"][-1]["accuracy"] > 0.9
+
+
+def nested(classes, activation):
+    backbone = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(64, 64, 3), alpha=0.35
+    )
+    return keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            keras.layers.Rescaling(1 / 127.5, -1),
+            backbone,
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(classes, activation=activation),
+        ]
+    )
+
+
+def plain(classes, activation):
+    return keras.Sequential(
+        [
+            keras.Input((40, 40, 3)),
+            keras.layers.Conv2D(6, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(8, 3, activation="relu"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(classes, activation=activation),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "classes", "activation"),
+    [(plain, 1, "sigmoid"), (plain, 3, "softmax"), (nested, 2, "softmax")],
+)
+def test_the_views_of_a_readers_own_model_and_photos(build, classes, activation, tmp_path):
+    build(classes, activation).save(tmp_path / "my.keras")
+    make_photos(tmp_path / "photos", 2, np.random.default_rng(0))
+    photos = str(tmp_path / "photos" / "cats")
+    model = str(tmp_path / "my.keras")
+    notebook = run("VisualizingCNN.ipynb", tmp_path / "out", MODEL=model, PHOTOS=photos, **QUICK)
+    assert "all: " in text_of(notebook)
+    assert not [o for c in code(notebook) for o in c.outputs if o.get("name") == "stderr"]
+
+
+def test_the_views_of_the_trained_model(trained, tmp_path):
+    model = str(trained[0] / "cats_vs_dogs.keras")
+    notebook = run("VisualizingCNN.ipynb", tmp_path, MODEL=model, **QUICK)
+    assert "200 training photos" in text_of(notebook)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"MODEL": "none.keras"}, "There is no model file 'none.keras'"),
+        ({"MODEL": "README.md"}, "'README.md' cannot be loaded as a Keras model"),
+        ({"PHOTOS": "none"}, "There is no photo or folder 'none'"),
+        ({"PHOTOS": "README.md"}, "'README.md' cannot be read as a photo"),
+    ],
+)
+def test_wrong_input_gets_a_sentence(parameters, sentence, tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError) as error:
+        run("VisualizingCNN.ipynb", tmp_path, **parameters)
+    assert error.value.ename == "ValueError"
+    assert sentence in error.value.evalue
+
+
+def test_a_model_without_convolutions_gets_a_sentence(tmp_path):
+    layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(1)]
+    keras.Sequential(layers).save(tmp_path / "dense.keras")
+    with pytest.raises(papermill.PapermillExecutionError, match="has no convolution"):
+        run("VisualizingCNN.ipynb", tmp_path / "out", MODEL=str(tmp_path / "dense.keras"))

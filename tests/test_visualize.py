@@ -1,0 +1,687 @@
+"""The views against closed forms, finite differences and calls made by hand."""
+
+import threading
+import warnings
+
+import cv2
+import keras
+import matplotlib
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from PIL import Image
+
+import visualize
+
+SIDE = 16
+
+
+def randomise(model, seed=0):
+    """Weights that no initialiser would give, with normalisations that scale both ways."""
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        if variable.name == "moving_variance":
+            variable.assign(rng.uniform(0.5, 2, variable.shape))
+        elif variable.dtype == "float32":
+            variable.assign(rng.normal(0, 0.5, variable.shape))
+    return model
+
+
+def photos(count=3, side=SIDE, channels=3, seed=1):
+    return np.random.default_rng(seed).uniform(0, 255, (count, side, side, channels)).astype("f4")
+
+
+def trunk():
+    return [
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, padding="same", use_bias=False, name="first"),
+        layers.BatchNormalization(name="norm"),
+        layers.ReLU(name="relu"),
+        layers.MaxPooling2D(name="pool"),
+        layers.Conv2D(5, 3, padding="same", activation="relu", name="last"),
+    ]
+
+
+HEADS = {
+    "sigmoid": lambda: [layers.Dense(1, activation="sigmoid", name="dense")],
+    "logit": lambda: [layers.Dense(1, name="dense")],
+    "separate sigmoid": lambda: [layers.Dense(1, name="dense"), layers.Activation("sigmoid")],
+    "softmax": lambda: [layers.Dense(3, activation="softmax", name="dense")],
+    "logits": lambda: [layers.Dense(3, name="dense")],
+    "separate softmax": lambda: [layers.Dense(3, name="dense"), layers.Activation("softmax")],
+    "softmax layer": lambda: [layers.Dense(3, name="dense"), layers.Softmax()],
+    "tensorflow's softmax": lambda: [layers.Dense(3, activation=tf.nn.softmax, name="dense")],
+    "tensorflow's sigmoid": lambda: [layers.Dense(1, activation=tf.nn.sigmoid, name="dense")],
+    "log softmax": lambda: [layers.Dense(3, activation="log_softmax", name="dense")],
+    "cast softmax": lambda: [
+        layers.Dense(3, activation="softmax", name="dense"),
+        layers.Activation("linear", dtype="float32"),
+    ],
+}
+
+
+class Subclassed(keras.Model):
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+
+    def call(self, images):
+        for part in self.parts:
+            images = part(images)
+        return images
+
+
+def functional(parts, side=SIDE):
+    images = outputs = keras.Input((side, side, 3))
+    for part in parts:
+        outputs = part(outputs)
+    return keras.Model(images, outputs)
+
+
+def sequential(parts, side=SIDE):
+    return keras.Sequential([keras.Input((side, side, 3)), *parts])
+
+
+def subclassed(parts):
+    model = Subclassed(parts)
+    model(photos(1))
+    return model
+
+
+BUILDS = {
+    "sequential": sequential,
+    "functional": functional,
+    "subclassed": subclassed,
+    "sequential in sequential": lambda parts: sequential([sequential(parts[:6]), *parts[6:]]),
+    "functional in functional": lambda parts: functional([functional(parts[:6]), *parts[6:]]),
+    "subclassed in functional": lambda parts: functional([subclassed(parts[:6]), *parts[6:]]),
+    "whole classifier inside": lambda parts: sequential([functional(parts)]),
+    "operations": lambda parts: functional(
+        [*parts[:6], lambda maps: keras.ops.mean(maps + 0, (1, 2)), *parts[7:]]
+    ),
+}
+
+
+def net(head="sigmoid", build="functional"):
+    return randomise(BUILDS[build]([*trunk(), layers.GlobalAveragePooling2D(), *HEADS[head]()]))
+
+
+def layer_of(model, name):
+    return next(layer for layer in model._flatten_layers() if layer.name == name)
+
+
+def class_weights(model, target):
+    """(channels,): the dense layer's weights to a class; a single unit has classes 0 and 1."""
+    kernel = layer_of(model, "dense").kernel.numpy()
+    return kernel[:, target] if kernel.shape[1] > 1 else kernel[:, 0] * (1 if target else -1)
+
+
+def assert_class_activation_map(model, images, maps, target, **tolerance):
+    """Zhou et al., CVPR 2016: with global average pooling, Grad-CAM has a closed form."""
+    cams = np.maximum(maps @ class_weights(model, target), 0) / np.prod(maps.shape[1:3])
+    size = images.shape[2], images.shape[1]
+    expected = [cv2.resize(cam, size, interpolation=cv2.INTER_LINEAR) for cam in cams]
+    heatmaps = visualize.grad_cam(model, images, target)
+    assert heatmaps.dtype == np.float32 and heatmaps.shape == images.shape[:3]
+    assert np.max(expected) > 1e-4
+    np.testing.assert_allclose(heatmaps, expected, **(tolerance or {"rtol": 1e-4, "atol": 1e-6}))
+
+
+# ---------------------------------------------------------------------------------------- Grad-CAM
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_grad_cam_is_the_class_activation_map_with_every_head(head):
+    model, images = net(head), photos()
+    maps = visualize.activations(model, images, ["last"])["last"]
+    for target in (0, 1):
+        assert_class_activation_map(model, images, maps, target)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_grad_cam_is_the_class_activation_map_in_every_kind_of_model(build):
+    model, images = net("softmax", build), photos()
+    maps = images
+    for name in ("rescaling", "first", "norm", "relu", "pool", "last"):
+        maps = next(p for p in model._flatten_layers() if p.name.startswith(name))(maps)
+    assert_class_activation_map(model, images, maps.numpy(), 2)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("head", ["sigmoid", "softmax", "cast softmax"])
+def test_grad_cam_in_mixed_precision(policy, head):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = net(head)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images = photos()
+    exact = net(head)
+    maps = visualize.activations(exact, images, ["last"])["last"]
+    assert_class_activation_map(model, images, maps, 1, rtol=0.05, atol=0.01 * maps.max())
+
+
+@pytest.mark.parametrize("build", [sequential, functional])
+def test_grad_cam_reaches_into_a_keras_application(build):
+    backbone = keras.applications.MobileNetV2((64, 64, 3), 0.35, include_top=False, weights=None)
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(2, "softmax", name="dense")]
+    model, images = build([backbone, *head], 64), photos(2, 64) / 127.5 - 1
+    assert_class_activation_map(model, images, backbone(images).numpy(), 1)
+    inner = keras.Model(backbone.input, backbone.get_layer("block_12_add").output)
+    maps, gradients = visualize.evidence(model, images, 1, "block_12_add")
+    np.testing.assert_allclose(maps, inner(images), rtol=1e-4, atol=1e-6)
+    assert np.abs(gradients).max() > 0
+
+
+def test_gradients_are_those_of_finite_differences():
+    tail = [layers.Flatten(), layers.Dense(4, "tanh", name="hidden"), *HEADS["logits"]()]
+    model = randomise(functional([*trunk(), *tail]))
+    hidden, dense = (layer_of(model, name).get_weights() for name in ("hidden", "dense"))
+    hidden[0] /= 50
+    layer_of(model, "hidden").set_weights(hidden)
+    maps, gradients = visualize.evidence(model, photos(2), [2, 0])
+    for photo, target in enumerate([2, 0]):
+        for place in np.random.default_rng(0).integers(0, maps.shape[1:], (20, 3)):
+            logits = []
+            for step in (1e-4, -1e-4):
+                moved = maps[photo].astype("f8")
+                moved[tuple(place)] += step
+                logits.append((np.tanh(moved.ravel() @ hidden[0] + hidden[1]) @ dense[0])[target])
+            slope = (logits[0] - logits[1]) / 2e-4
+            np.testing.assert_allclose(gradients[photo][tuple(place)], slope, rtol=1e-3, atol=1e-6)
+
+
+def test_grad_cam_is_the_weighted_sum_of_the_evidence():
+    model, images = net("logits"), photos()
+    maps, gradients = visualize.evidence(model, images, 1, "first")
+    heat = np.maximum((gradients.mean((1, 2), keepdims=True) * maps).sum(-1), 0)
+    assert (heat > 0).any() and (heat == 0).any()
+    heatmaps = visualize.grad_cam(model, images, 1, layer_of(model, "first"))
+    np.testing.assert_allclose(heatmaps, heat, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "softmax"])
+def test_without_a_target_each_photo_gets_its_predicted_class(head):
+    model, images = net(head), photos(12)
+    answer = model.predict(images, verbose=0)
+    classes = answer.argmax(1) if answer.shape[1] > 1 else (answer[:, 0] > 0.5).astype(int)
+    if len(set(classes)) == 1:  # move the border between the classes into the photos
+        bias = layer_of(model, "dense").bias
+        logits = np.log(answer / (1 - answer)) if answer.shape[1] == 1 else np.log(answer)
+        bias.assign(bias - np.median(logits, 0))
+        answer = model.predict(images, verbose=0)
+        classes = answer.argmax(1) if answer.shape[1] > 1 else (answer[:, 0] > 0.5).astype(int)
+    assert len(set(classes)) > 1
+    predicted = visualize.grad_cam(model, images)
+    np.testing.assert_array_equal(predicted, visualize.grad_cam(model, images, classes))
+    other = visualize.grad_cam(model, images, 1 - np.minimum(classes, 1))
+    assert (predicted != other).any((1, 2)).all()
+
+
+def test_class_0_of_a_single_unit_is_minus_class_1():
+    model, images = net("sigmoid"), photos()
+    maps, for_dog = visualize.evidence(model, images, 1)
+    same_maps, for_cat = visualize.evidence(model, images, 0)
+    np.testing.assert_array_equal(maps, same_maps)
+    np.testing.assert_array_equal(for_cat, -for_dog)
+    assert np.abs(for_dog).min((1, 2)).max() > 0
+
+
+@pytest.mark.parametrize("head", ["sigmoid", "softmax", "separate sigmoid", "separate softmax"])
+def test_a_saturated_answer_has_the_evidence_of_any_other(head):
+    model, images = net(head), photos()
+    before = visualize.grad_cam(model, images, 1)
+    bias = layer_of(model, "dense").bias
+    bias.assign(bias + np.eye(bias.shape[0], dtype="f4")[-1] * 500)
+    assert set(np.unique(model(images))) <= {0, 1}
+    np.testing.assert_array_equal(visualize.grad_cam(model, images, 1), before)
+    assert before.max() > 0
+
+
+def test_a_map_without_evidence_is_zero_and_leaves_the_photo():
+    model, images = net("sigmoid"), np.rint(photos())
+    dense = layer_of(model, "dense")
+    dense.kernel.assign(-np.abs(dense.kernel))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        heatmaps = visualize.grad_cam(model, images, 1)
+        shown = visualize.overlay(images, heatmaps)
+    np.testing.assert_array_equal(heatmaps, 0)
+    np.testing.assert_array_equal(shown, images)
+    assert visualize.grad_cam(model, images, 0).min((1, 2)).max() > 0
+
+
+# ------------------------------------------------------------------------------------- activations
+
+
+@pytest.mark.parametrize("build", ["sequential", "functional in functional", "subclassed"])
+def test_activations_are_what_the_layers_return(build):
+    model, images = net(build=build), photos()
+    views = visualize.activations(model, images)
+    assert list(views) == ["first", "pool", "last"]
+    maps = layer_of(model, "first")(layers.Rescaling(1 / 255)(images))
+    np.testing.assert_allclose(views["first"], maps, rtol=1e-5, atol=1e-5)
+    normal = layer_of(model, "norm")(maps, training=False)
+    pooled = layer_of(model, "pool")(layer_of(model, "relu")(normal))
+    np.testing.assert_allclose(views["pool"], pooled, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(views["last"], layer_of(model, "last")(pooled), rtol=1e-4, atol=1e-4)
+    chosen = visualize.activations(model, images, [layer_of(model, "norm"), "last"])
+    assert list(chosen) == ["norm", "last"]
+    np.testing.assert_allclose(chosen["norm"], normal, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(chosen["last"], views["last"])
+
+
+def test_layers_of_one_name_in_two_nested_models_are_told_apart():
+    left, right = (keras.Sequential(trunk(), name=name) for name in ("left", "right"))
+    images = keras.Input((SIDE, SIDE, 3))
+    pooled = layers.GlobalAveragePooling2D()(layers.add([left(images), right(images)]))
+    model = randomise(keras.Model(images, layers.Dense(1)(pooled)))
+    views = visualize.activations(model, photos())
+    assert list(views)[:2] == ["left/first", "left/pool"] and "right/last" in views
+    assert visualize.convolution_layers(model) == [n for n in views if "pool" not in n]
+    alone = visualize.activations(right, photos())
+    np.testing.assert_allclose(views["right/last"], alone["last"], rtol=1e-5)
+    with pytest.raises(ValueError, match="left/first"):
+        visualize.activations(model, photos(), ["first"])
+
+
+def test_a_layer_that_runs_twice_counts_with_its_last_run():
+    twice = layers.Conv2D(3, 3, padding="same", name="twice")
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(1)]
+    model, images = randomise(sequential([twice, layers.ReLU(), twice, *head])), photos() / 255
+    by_hand = twice(np.maximum(twice(images), 0))
+    view = visualize.activations(model, images)
+    assert list(view) == visualize.convolution_layers(model) == ["twice"]
+    np.testing.assert_allclose(view["twice"], by_hand, rtol=1e-4, atol=1e-4)
+    reached = visualize.responses(model, images, "twice")
+    np.testing.assert_allclose(reached, by_hand.numpy().max((1, 2)), rtol=1e-4)
+
+
+# ----------------------------------------------------------------------------- images of every kind
+
+
+def views_of(model, images, target=1):
+    yield from visualize.activations(model, images).values()
+    yield visualize.responses(model, images, "last")
+    yield visualize.grad_cam(model, images, target)
+
+
+def test_a_batch_equals_its_photos_one_by_one(monkeypatch):
+    monkeypatch.setattr(visualize, "BATCH", 2)
+    model, images = net("softmax"), photos(5)
+    targets = np.array([2, 0, 1, 1, 2])
+    for together, *alone in zip(
+        views_of(model, images, targets),
+        *(views_of(model, images[i : i + 1], targets[i]) for i in range(5)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(together, np.concatenate(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_bytes_equal_floats():
+    model, images = net(), np.uint8(photos())
+    for of_bytes, of_floats in zip(
+        views_of(model, images), views_of(model, np.float64(images)), strict=True
+    ):
+        np.testing.assert_array_equal(of_bytes, of_floats)
+
+
+def test_augmentation_inside_the_model_is_off():
+    plain, parts = net(), [layers.RandomFlip(), layers.RandomRotation(0.3), layers.Dropout(0.9)]
+    model = functional([*parts, *plain.layers[1:]])
+    for view, expected in zip(views_of(model, photos()), views_of(plain, photos()), strict=True):
+        np.testing.assert_array_equal(view, expected)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_other_channel_counts(channels):
+    body = [*trunk(), layers.GlobalAveragePooling2D(), layers.Dense(1)]
+    model = randomise(keras.Sequential([keras.Input((SIDE, SIDE, channels)), *body]))
+    images = photos(channels=channels)
+    assert visualize.grad_cam(model, images, 1).shape == (3, SIDE, SIDE)
+    patterns, _ = visualize.filter_patterns(model, "last", [0], steps=2)
+    assert patterns.shape[-1] == channels
+
+
+def test_a_model_that_never_ran_is_built_on_the_images():
+    body = [*trunk(), layers.GlobalAveragePooling2D(), layers.Dense(1)]
+    for model in (keras.Sequential(body), Subclassed(body)):
+        with pytest.raises(ValueError, match="built"):
+            visualize.convolution_layers(model)
+        assert visualize.grad_cam(model, photos(), 1).shape == (3, SIDE, SIDE)
+        assert visualize.convolution_layers(model) == ["first", "last"]
+    # Nothing but the channels is fixed in such a model.
+    assert visualize.grad_cam(Subclassed(body), photos(2, 20), 1).shape == (2, 20, 20)
+
+
+# ----------------------------------------------------------------------------------------- filters
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("layer", ["first", "last"])
+def test_patterns_raise_the_response_far_above_that_of_any_photo(policy, layer):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = net()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    patterns, reached = visualize.filter_patterns(model, layer)
+    assert patterns.min() >= 0 and patterns.max() <= 255
+    ordinary = visualize.responses(model, photos(100), layer)
+    np.testing.assert_array_less(ordinary.max(0) + 2 * ordinary.std(0), reached)
+    again = visualize.responses(model, patterns, layer).diagonal()
+    np.testing.assert_allclose(reached, again, rtol=1e-2 if policy != "float32" else 1e-4)
+
+
+def test_a_pattern_does_not_depend_on_the_filters_beside_it(monkeypatch):
+    model = net()
+    patterns, reached = visualize.filter_patterns(model, "last", steps=4)
+    monkeypatch.setattr(visualize, "CANVAS_PIXELS", 1)
+    some, reached_by_some = visualize.filter_patterns(model, "last", [3, 1], steps=4)
+    np.testing.assert_allclose(some, patterns[[3, 1]], atol=0.05)
+    np.testing.assert_allclose(reached_by_some, reached[[3, 1]], rtol=1e-3)
+
+
+def test_plain_ascent_of_a_linear_filter_ends_at_the_signs_of_its_weights():
+    """And a negative scale behind it turns the filter round, as the next layer sees it."""
+    model = net()
+    scale = layer_of(model, "norm").gamma.numpy()
+    assert (scale < 0).any() and (scale > 0).any()
+    patterns, _ = visualize.filter_patterns(
+        model, "first", steps=60, step_size=1, jitter=0, decorrelate=False
+    )
+    assert patterns.shape == (4, 3, 3, 3)
+    signs = np.sign(layer_of(model, "first").kernel.numpy() * scale)
+    np.testing.assert_array_equal(np.sign(patterns - 127.5), np.transpose(signs, (3, 0, 1, 2)))
+
+
+def test_the_cures_make_patterns_smoother_than_plain_ascent():
+    model = net()
+    rough, smooth = (
+        np.abs(np.diff(visualize.filter_patterns(model, "last", **how)[0], axis=1)).mean()
+        for how in ({"jitter": 0, "decorrelate": False}, {})
+    )
+    assert smooth < 0.7 * rough
+
+
+def test_the_response_is_the_highest_sum_before_the_activation():
+    model, images = net(build="functional in functional"), photos()
+    normal = visualize.activations(model, images, ["norm"])["norm"].max((1, 2))
+    for layer in ("first", "norm", "relu", layer_of(model, "relu")):
+        np.testing.assert_allclose(visualize.responses(model, images, layer), normal, rtol=1e-5)
+    last = layer_of(model, "last")
+    pooled = visualize.activations(model, images, ["pool"])["pool"]
+    sums = keras.ops.conv(pooled, last.kernel, padding="same") + last.bias
+    before = visualize.responses(model, images, "last")
+    np.testing.assert_allclose(before, np.max(sums, (1, 2)), rtol=1e-4)
+    assert (before < 0).any()
+    words = [visualize.objective(model, layer) for layer in ("first", "relu", "last", "pool")]
+    assert words == ["norm", "relu before its activation", "last before its activation", "pool"]
+
+
+@pytest.mark.parametrize(
+    ("body", "size", "stride"),
+    [
+        ([layers.Conv2D(2, 3)], 3, 1),
+        ([layers.Conv2D(2, 3, strides=2, padding="same")], 3, 2),
+        ([layers.Conv2D(2, 3), layers.Conv2D(2, 3), layers.Conv2D(2, 3)], 7, 1),
+        (
+            [layers.Conv2D(2, 3, padding="same"), layers.AveragePooling2D(), layers.Conv2D(2, 3)],
+            8,
+            2,
+        ),
+        ([layers.Conv2D(2, 31, padding="same")], 24, 1),
+    ],
+)
+def test_receptive_field(body, size, stride):
+    model = keras.Sequential([keras.Input((24, 24, 3)), *body, layers.Flatten(), layers.Dense(1)])
+    for layer in body:
+        if isinstance(layer, layers.Conv2D):
+            layer.kernel.assign(tf.ones_like(layer.kernel))
+    assert visualize.receptive_field(model, body[-1]) == (size, stride)
+
+
+def test_canvases_are_as_small_as_the_field_also_where_the_input_is_fixed():
+    tail = [layers.Flatten(), layers.Dense(1)]
+    model = randomise(sequential([functional(trunk(), 64), *tail], 64))
+    sizes = [visualize.filter_patterns(model, n, [0], steps=1)[0].shape for n in ("first", "last")]
+    assert sizes[0] == (1, 3, 3, 3) and sizes[1][1] == sizes[1][2] <= 10
+    assert visualize.responses(model, photos(2, 40), "last").shape == (2, 5)
+    assert visualize.grad_cam(model, photos(2, 64), 1).shape == (2, 64, 64)
+
+
+def test_a_model_of_any_size_gets_canvases_of_the_least_size():
+    model = randomise(sequential([*trunk(), layers.GlobalAveragePooling2D()], None))
+    assert visualize.filter_patterns(model, "first", [0], steps=1)[0].shape == (1, 3, 3, 3)
+
+
+def test_patterns_keep_to_the_range_of_values_that_the_model_takes():
+    model = randomise(sequential([*trunk()[1:], layers.GlobalAveragePooling2D(), layers.Dense(1)]))
+    patterns, _ = visualize.filter_patterns(model, "last", value_range=(-1, 1))
+    assert -1 <= patterns.min() < -0.5 and 0.5 < patterns.max() <= 1
+
+
+def test_a_dead_filter_gives_grey_and_no_warning():
+    model = net()
+    layer_of(model, "norm").gamma.assign(np.zeros(4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patterns, reached = visualize.filter_patterns(model, "first", [0], steps=3)
+    assert np.isfinite(patterns).all() and np.isfinite(reached).all()
+    assert np.ptp(patterns) < 255 / 2
+
+
+# ----------------------------------------------------------------- the model stays as it was
+
+
+def state(model):
+    parts = model._flatten_layers()
+    return [sorted(vars(part)) for part in parts], [part.trainable for part in parts]
+
+
+def test_the_model_is_left_as_it_was():
+    model, images = net(build="functional in functional"), photos()
+    model.compile("sgd", "binary_crossentropy")
+    model.layers[1].layers[2].trainable = False
+    before = state(model), model.get_config(), model.get_weights()
+    answer, call = model.predict(images, verbose=0), keras.Operation.__call__
+    visualize.activations(model, images)
+    visualize.filter_patterns(model, "last", [0], steps=2)
+    visualize.grad_cam(model, images)
+    assert state(model) == before[0] and model.get_config() == before[1]
+    for weights, expected in zip(model.get_weights(), before[2], strict=True):
+        np.testing.assert_array_equal(weights, expected)
+    assert keras.Operation.__call__ is call
+    np.testing.assert_array_equal(model.predict(images, verbose=0), answer)
+    model.fit(images, np.ones(3), verbose=0)
+    assert (model.get_weights()[-1] != before[2][-1]).any()
+
+
+class Broken(layers.Layer):
+    def call(self, images):
+        raise RuntimeError("broken on purpose")
+
+
+def test_keras_is_left_as_it_was_after_an_error():
+    call, check = keras.Operation.__call__, keras.Layer._assert_input_compatibility
+    model = Subclassed([layers.Conv2D(2, 3), Broken()])
+    model.built = True
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        visualize._run(model, tf.zeros((1, 8, 8, 3)))
+    assert keras.Operation.__call__ is call
+    assert keras.Layer._assert_input_compatibility is check
+    with pytest.raises(ValueError, match="expected"):
+        net()(np.zeros((1, 5, 5, 3)))
+
+
+def test_threads_do_not_see_each_other():
+    models, images = [net("softmax"), net("sigmoid", "sequential")], photos()
+    expected = [list(views_of(model, images)) for model in models]
+    results = {}
+
+    def look(number):
+        for _ in range(3):
+            results[number] = list(views_of(models[number % 2], images))
+
+    threads = [threading.Thread(target=look, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(4):
+        for view, same in zip(results[number], expected[number % 2], strict=True):
+            np.testing.assert_allclose(view, same, rtol=1e-5, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------ overlay
+
+
+def test_overlay_lays_upsampled_heat_in_inferno_over_rgb():
+    images = np.zeros((2, 8, 8, 3), "u1")
+    images[..., 0] = 200
+    heatmaps = np.zeros((2, 2, 2), "f4")
+    heatmaps[0, 0, 0], heatmaps[1, 1, 1] = 4, 1
+    heat = np.stack([cv2.resize(h, (8, 8), interpolation=cv2.INTER_LINEAR) for h in heatmaps]) / 4
+    colours = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
+    alpha = visualize.OPACITY * heat[..., None]
+    expected = (1 - alpha) * images + alpha * colours
+    shown = visualize.overlay(images, heatmaps)
+    assert shown.dtype == np.uint8 and shown.shape == images.shape
+    np.testing.assert_allclose(shown, expected, atol=1.01)
+    assert (shown[1, 0, 0] == [200, 0, 0]).all()
+    np.testing.assert_array_equal(visualize.overlay(images, heatmaps, peak=4), shown)
+    fainter = visualize.overlay(images, heatmaps, peak=8)
+    assert np.abs(fainter[0] - 1.0 * images[0]).sum() < np.abs(shown[0] - 1.0 * images[0]).sum()
+
+
+def test_overlay_shows_grey_photos_and_other_ranges():
+    grey = np.full((1, 4, 4, 1), 0.5, "f4")
+    shown = visualize.overlay(grey, np.zeros((1, 4, 4)), value_range=(-1, 1))
+    assert shown.shape == (1, 4, 4, 3) and (shown == 191).all()
+
+
+def test_grid_shows_each_image_once():
+    figure = visualize.grid(photos(5), titles="abcde", columns=3)
+    shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    assert len(figure.axes) == 6 and len(shown) == 5
+    assert [axis.get_title() for axis in figure.axes] == [*"abcde", ""]
+    np.testing.assert_array_equal(shown[4], np.uint8(photos(5)[4]))
+    maps = visualize.grid(photos(2)[..., 0], columns=2, cmap="gray")
+    assert maps.axes[0].images[0].get_cmap().name == "gray"
+    matplotlib.pyplot.close("all")
+
+
+# ------------------------------------------------------------------------------------ wrong input
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m, x: visualize.grad_cam(m, x, 3), "target 3 .* 0 to 2"),
+        (lambda m, x: visualize.grad_cam(m, x, -1), "target -1 .* 0 to 2"),
+        (lambda m, x: visualize.grad_cam(m, x, [0, 1]), "one class for each of the 3"),
+        (lambda m, x: visualize.grad_cam(m, x, "cat"), "'cat'"),
+        (lambda m, x: visualize.grad_cam(m, x, 0, "lust"), "'lust'.* did you mean last"),
+        (lambda m, x: visualize.grad_cam(m, x, 0, layers.ReLU(name="alien")), "'alien'"),
+        (lambda m, x: visualize.grad_cam(m, x, 0, "dense"), "'dense' returns no map"),
+        (lambda m, x: visualize.activations(m, x, ["dense"]), "'dense' returns no map"),
+        (lambda m, x: visualize.activations(m, x[0]), r"photo\[None\]"),
+        (lambda m, x: visualize.activations(m, x[:0]), r"\(0, 16, 16, 3\)"),
+        (lambda m, x: visualize.activations(m, x.astype(str)), "numbers"),
+        (lambda m, x: visualize.grad_cam(m, x[:, :9]), r"\(3, 9, 16, 3\).*16, 16, 3"),
+        (lambda m, x: visualize.grad_cam(m, x[..., :1]), r"\(3, 16, 16, 1\).*16, 16, 3"),
+        (lambda m, x: visualize.filter_patterns(m, "last", [5]), "0 to 4"),
+        (lambda m, x: visualize.filter_patterns(m, "dense"), "'dense' returns no map"),
+        (lambda m, x: visualize.responses(m, x, "nothing"), "'nothing'"),
+    ],
+)
+def test_wrong_input_gets_one_sentence(call, words):
+    with pytest.raises(ValueError, match=words) as error:
+        call(net("logits"), photos())
+    assert "\n" not in str(error.value) and str(error.value)[-1] in ".?"
+
+
+class WithDeadEnd(Subclassed):
+    def call(self, images):
+        self.parts[0](images)
+        return self.parts[2](self.parts[1](images))
+
+
+def test_a_layer_without_effect_on_the_answer_is_refused():
+    model = WithDeadEnd([layers.Conv2D(2, 3, name="aside"), layers.Flatten(), layers.Dense(1)])
+    with pytest.raises(ValueError, match="'aside' has no effect"):
+        visualize.grad_cam(model, photos())
+
+
+def test_models_that_are_no_image_classifiers_are_refused():
+    numbers = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    with pytest.raises(ValueError, match="image"):
+        visualize.convolution_layers(numbers)
+    dense = sequential([layers.Flatten(), layers.Dense(1)])
+    with pytest.raises(ValueError, match="no convolution"):
+        visualize.convolution_layers(dense)
+    with pytest.raises(ValueError, match="no convolution"):
+        visualize.activations(dense, photos())
+    with pytest.raises(ValueError, match="convolutional"):
+        visualize.grad_cam(dense, photos())
+    with pytest.raises(ValueError, match="a classifier"):
+        visualize.grad_cam(sequential(trunk()), photos())
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def test_load_model(tmp_path):
+    model = net()
+    model.compile("adam", "binary_crossentropy")
+    for name in ("net.keras", "net.h5"):
+        model.save(tmp_path / name)
+        loaded = visualize.load_model(tmp_path / name)
+        np.testing.assert_array_equal(loaded(photos()), model(photos()))
+
+
+def test_load_model_refuses_what_is_none(tmp_path):
+    with pytest.raises(ValueError, match="There is no model file .*none.keras"):
+        visualize.load_model(tmp_path / "none.keras")
+    (tmp_path / "text.keras").write_text("not a model")
+    with pytest.raises(ValueError, match="text.keras.* cannot be loaded"):
+        visualize.load_model(tmp_path / "text.keras")
+    sequential([layers.Flatten(), layers.Dense(1)]).save(tmp_path / "dense.keras")
+    with pytest.raises(ValueError, match="no convolution"):
+        visualize.load_model(tmp_path / "dense.keras")
+
+
+def test_load_photos(tmp_path):
+    pixels = np.zeros((20, 40, 3), "u1")
+    pixels[:, :20] = [255, 0, 0]
+    pixels[:, 20:] = [0, 0, 255]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    Image.fromarray(pixels).save(tmp_path / "b.JPG", exif=exif, quality=95)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "c.png")
+    (tmp_path / "README.md").write_text("about the photos")
+    loaded, names = visualize.load_photos(tmp_path, 8)
+    assert names == ["a", "b", "c"]
+    assert loaded.shape == (3, 8, 8, 3) and loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded[0, :, [0, 7]], [[[255, 0, 0]] * 8, [[0, 0, 255]] * 8])
+    np.testing.assert_allclose(loaded[1, [0, 7]], [[[255, 0, 0]] * 8, [[0, 0, 255]] * 8], atol=9)
+    np.testing.assert_array_equal(loaded[2, 0, 0], [255, 255, 255])
+    one, names = visualize.load_photos(str(tmp_path / "a.png"), (20, 40))
+    np.testing.assert_array_equal(one, pixels[None])
+    two, names = visualize.load_photos([tmp_path / "c.png", tmp_path / "a.png"], 8)
+    np.testing.assert_array_equal(two, loaded[[2, 0]])
+
+
+def test_load_photos_refuses_what_is_none(tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        visualize.load_photos(tmp_path / "nowhere", 8)
+    with pytest.raises(ValueError, match="holds no photo"):
+        visualize.load_photos(tmp_path, 8)
+    Image.fromarray(np.zeros((200, 200, 3), "u1")).save(tmp_path / "cut.jpg")
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    for content in (b"", b"<html>", whole[: len(whole) // 2]):
+        (tmp_path / "cut.jpg").write_bytes(content)
+        with pytest.raises(ValueError, match="cut.jpg.* cannot be read as a photo"):
+            visualize.load_photos(tmp_path, 8)
