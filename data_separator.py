@@ -58,11 +58,11 @@ except ImportError:  # Windows
 SPLITS = ("train", "validation", "test")
 
 
-class Refusal(Exception):
+class UserError(Exception):
     """The input cannot be used. The message says what it is and what to do."""
 
 
-class Fault(Exception):
+class PhotoError(Exception):
     """Why one file cannot be trained on: the reason in its row of the manifest."""
 
 
@@ -102,9 +102,7 @@ def find_files(source, output):
     elif source.is_file():
         files = list(zip_files(map_file(source), source.name))
     else:
-        raise Refusal(
-            f"{source} does not exist: give a zip or folder of photos, or add --download."
-        )
+        raise UserError(f"{source} does not exist: give a zip or a folder, or add --download.")
     folders = {folder for file in files for folder in file.source.split("/")[:-1]}
     # A folder "train" is no class beside a folder "test"; beside "bus" it is one.
     splits = {clean(folder) for folder in folders if SPLIT_NAME.fullmatch(clean(folder))}
@@ -156,37 +154,35 @@ def map_file(path):
 
 
 def zip_files(view, name, prefix="", depth=0):
-    """Files of a zip given as a buffer. Nothing is unpacked: each is read where it lies."""
+    """Files of a zip, given as a buffer. They are read where they lie; an inner zip lies in memory."""
     try:
         if contents_size(view) > MAX_CONTENTS:
-            raise Refusal(f"{name} lists far too many files: it is refused.")
+            raise UserError(f"{name} lists far too many files: it is refused.")
         file = io.BytesIO(view) if isinstance(view, bytes) else view
         infos = zipfile.ZipFile(file).infolist()
     except (zipfile.BadZipFile, ValueError, OSError, struct.error, NotImplementedError) as error:
-        raise Refusal(f"{name} is not a whole zip archive ({error}): get it again.") from None
+        raise UserError(f"{name} is not a whole zip archive ({error}): get it again.") from None
     if sum(info.file_size for info in infos) > MAX_RATIO * (len(view) + 2**20):
-        raise Refusal(f"{name} would unpack to over {MAX_RATIO} times its size: it is refused.")
+        raise UserError(f"{name} would unpack to over {MAX_RATIO} times its size: it is refused.")
     for info in infos:
         inside = info.filename.replace("\\", "/")
         kind = stat.S_IFMT(info.external_attr >> 16)
         if re.match(r"/|[A-Za-z]:|$", inside) or ".." in inside.split("/"):
-            raise Refusal(
-                f"{name} holds a path that leads out of it, {inside[:99]!r}: it is refused."
-            )
+            raise UserError(f"{name} holds a path out of itself, {inside[:99]!r}: it is refused.")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise Refusal(f"{name} holds a link or device, {inside[:99]!r}: it is refused.")
+            raise UserError(f"{name} holds a link or device, {inside[:99]!r}: it is refused.")
         if info.flag_bits & 1 or info.compress_type not in (
             zipfile.ZIP_STORED,
             zipfile.ZIP_DEFLATED,
         ):
-            raise Refusal(
-                f"{name} is encrypted or packed in a rare way: unpack it, give the folder."
-            )
+            raise UserError(f"{name} is encrypted or packed in a rare way: give it unpacked.")
+        source = prefix + inside
         if inside.lower().endswith(".zip") and depth < MAX_DEPTH:
-            nested = f"{prefix}{inside}"
-            yield from zip_files(unpack(view, info), nested, nested + "/", depth + 1)
+            if info.file_size > 10 * info.compress_size + 2**20:  # zips hardly shrink once more
+                raise UserError(f"{source} would unpack to over 10 times its size: it is refused.")
+            yield from zip_files(unpack(view, info), source, source + "/", depth + 1)
         elif not inside.endswith("/"):
-            yield File(prefix + inside, info.file_size, partial(unpack, view, info))
+            yield File(source, info.file_size, partial(unpack, view, info))
 
 
 def contents_size(view):
@@ -215,6 +211,7 @@ def unpack(view, info):
 # 2. What can be trained on
 
 MAX_PIXELS = 89_478_485  # where Pillow begins to suspect a decompression bomb
+Image.MAX_IMAGE_PIXELS = None  # and would print a warning
 FORMATS = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG",
@@ -229,8 +226,8 @@ REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     1: cv2.IMREAD_COLOR,
 }
-SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that no scan of a JPEG contains
-KNOWN_MARKER = re.compile(rb"\xff[\xc4\xd9\xda\xdb\xdd\xe0-\xef\xfe]")
+# What ends a scan of a JPEG: a marker that may follow (group 1), or one that has no business there.
+SCAN_END = re.compile(rb"\xff(?:([\xc4\xd9-\xdb\xdd\xe0-\xef\xfe])|[^\x00\xd0-\xd7\xff])")
 THUMB = 40  # side of the thumbnails that are compared, pixels
 
 
@@ -240,12 +237,13 @@ def inspect(file):
         data = read(file)
         kind = next((k for k, start in FORMATS.items() if re.match(start, data, re.DOTALL)), None)
         if not kind:
-            raise Fault("not an image")
+            raise PhotoError("not an image")
         if not file.label:
-            raise Fault("no label")
-        picture, file.pixels, file.note = jpeg(data) if kind == "JPEG" else other(data, kind)
-    except Fault as fault:
-        file.reason = str(fault)
+            raise PhotoError("no label")
+        look = look_at_jpeg if kind == "JPEG" else look_at_other
+        picture, file.pixels, file.note = look(data, kind)
+    except PhotoError as error:
+        file.reason = str(error)
         return
     file.suffix = ".jpg" if kind == "JPEG" and not file.note else ".png"
     file.sha256 = hashlib.sha256(data).hexdigest()
@@ -256,44 +254,44 @@ def inspect(file):
 
 def read(file):
     if file.read is None:
-        raise Fault("not a plain file")
+        raise PhotoError("not a plain file")
     if file.size == 0:
-        raise Fault("empty")
+        raise PhotoError("empty")
     if file.size > MAX_BYTES:
-        raise Fault("too large")
+        raise PhotoError("too large")
     try:
         return file.read()
     except (OSError, zipfile.BadZipFile, zlib.error, struct.error):
-        raise Fault("unreadable") from None
+        raise PhotoError("unreadable") from None
 
 
-def jpeg(data):
-    """(BGR photo decoded no larger than needed, its full size in pixels, how it is to be converted).
+def look_at_jpeg(data, kind):
+    """(BGR photo decoded no larger than needed, its full size in pixels, how it is to be saved).
 
     At reduced size, too, OpenCV gives nothing for a JPEG that breaks off; nor does TensorFlow.
     """
     frame, width, height, channels, exif, scan = jpeg_header(data)
     if width * height > MAX_PIXELS:
-        raise Fault("too large")
+        raise PhotoError("too large")
     size = next(REDUCED[s] for s in REDUCED if min(width, height) // s >= THUMB or s == 1)
     picture = decode(data, size | cv2.IMREAD_IGNORE_ORIENTATION)
     end = SCAN_END.search(data, scan + 2 if frame < 0xC2 else data.rfind(b"\xff\xda") + 2)
-    if not end or not KNOWN_MARKER.match(end[0]):
-        raise Fault("damaged")  # TensorFlow minds, though OpenCV does not
+    if not end or not end[1]:
+        raise PhotoError("damaged")  # TensorFlow minds, though OpenCV does not
     if frame < 0xC2 and (picture[-1, -1] == 128).all():
         # Mid grey is what libjpeg paints when a scan ends early. If more data before the end
         # change the picture, there were not enough.
         longer = data[: end.start()] + bytes(range(80)) + data[end.start() :]
         if (picture != decode(longer, size | cv2.IMREAD_IGNORE_ORIENTATION)).any():
-            raise Fault("damaged")
+            raise PhotoError("damaged")
     if exif and not np.array_equal(picture, upright := decode(data, size)):
-        return upright, width * height, "turned upright, saved as PNG"
+        return upright, width * height, f"{kind} turned upright, saved as PNG"
     rare = frame > 0xC2 or channels == 4
-    return picture, width * height, "CMYK or rare JPEG, saved as RGB PNG" if rare else ""
+    return picture, width * height, f"CMYK or rare {kind}, saved as RGB PNG" if rare else ""
 
 
 def jpeg_header(data):
-    """(start-of-frame marker, width, height, channels, whether there is Exif, start of the scan)."""
+    """(start-of-frame marker, width, height, channels, whether it has Exif, start of the scan)."""
     at, exif, frame = 2, False, None
     while at + 9 < len(data) and data[at] == 0xFF:
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
@@ -304,24 +302,22 @@ def jpeg_header(data):
             frame = marker, width, height, channels
         exif |= marker == 0xE1
         at += 1 if marker == 0xFF else 2 + length  # 0xFF only fills
-    raise Fault("damaged")
+    raise PhotoError("damaged")
 
 
-def other(data, kind):
+def look_at_other(data, kind):
     """The same for the other formats. Only a PNG that all readers decode alike stays as it is."""
     try:
         header = Image.open(io.BytesIO(data), formats=[kind])
         if header.width * header.height > MAX_PIXELS:
-            raise Fault("too large")
+            raise PhotoError("too large")
         if kind == "PNG" and b"IEND\xaeB`\x82" not in data:  # TensorFlow minds
-            raise Fault("damaged")
+            raise PhotoError("damaged")
         picture = decode(data, cv2.IMREAD_COLOR)
         alike = kind == "PNG" and np.array_equal(picture[..., ::-1], header.convert("RGB"))
-    except Image.DecompressionBombError:
-        raise Fault("too large") from None
     except (OSError, SyntaxError, ValueError):
-        raise Fault("damaged") from None
-    return picture, header.width * header.height, "" if alike else f"{kind} saved as RGB PNG"
+        raise PhotoError("damaged") from None
+    return picture, header.width * header.height, "" if alike else f"{kind}, saved as RGB PNG"
 
 
 def decode(data, flags):
@@ -330,19 +326,18 @@ def decode(data, flags):
     except cv2.error:
         picture = None
     if picture is None:
-        raise Fault("damaged")
+        raise PhotoError("damaged")
     return picture
 
 
 # 3. Photos that are there twice
 
 ALIKE = 0.92  # correlation of the descriptors of two photos that are worth a close look
-SAME = (
-    0.04  # mean squared difference of two photos, relative to their variance. In Kaggle's photos:
-)
-# the same one 0.002 at most; shifted by a pixel, resized or saved again 0.02; two shots of one cat
-# 0.09 at least.
 FLAT = 2  # grey levels of standard deviation: below, there is nothing to compare
+# Mean squared difference of two photos, relative to their variance, below which they are the same.
+# In Kaggle's photos it is 0.002 at most where a photo is there twice, 0.02 at most after a shift by
+# a pixel, a change of size or of quality, and 0.09 at least between two shots of one cat.
+SAME = 0.04
 
 
 def leave_out_copies(photos):
@@ -433,7 +428,7 @@ def assign(kept, shares, seed):
     for file in kept:
         classes[file.label].append(file)
     if len(classes) < 2:
-        raise Refusal(
+        raise UserError(
             f"Two classes or more are needed, but the photos are of {len(classes)}"
             f" ({', '.join(classes) or 'none'}): make one folder per class."
         )
@@ -454,9 +449,7 @@ def split_of(hashes, shares, seed):
     keyed = sorted(hashes, key=lambda h: hashlib.sha256(f"{seed}:{h}".encode()).digest())
     sums = [sum(shares[:k]) for k in range(4)]
     cuts = [int(len(keyed) * part / sums[3] + Fraction(1, 2)) for part in sums]
-    return {
-        h: name for name, (a, b) in zip(SPLITS, pairwise(cuts), strict=True) for h in keyed[a:b]
-    }
+    return {h: name for name, (a, b) in zip(SPLITS, pairwise(cuts)) for h in keyed[a:b]}
 
 
 def result_name(file):
@@ -480,7 +473,7 @@ def build(kept, manifest, output, copy):
         if alone:  # what is there was left by a run that was killed
             shutil.rmtree(folder, ignore_errors=True)
         elif folder.exists():
-            raise Refusal(f"{folder} is there: remove it, unless another run is at work on it.")
+            raise UserError(f"{folder} is there: remove it, unless another run is at work on it.")
         folder.mkdir()
         try:
             for split in {file.split for file in kept}:
@@ -532,9 +525,9 @@ def write(file, folder, copy):
 def check_same(kept, manifest, output):
     """A result that is there already is left alone, whether it is the wanted one or not."""
     if Path(output, "manifest.csv").read_bytes() != manifest:
-        raise Refusal(f"{output} holds another result: remove it or give another --output.")
+        raise UserError(f"{output} holds another result: remove it or give another --output.")
     if not all(Path(output, file.name).is_file() for file in kept):
-        raise Refusal(f"Photos are missing from {output}: remove it and run this again.")
+        raise UserError(f"Photos are missing from {output}: remove it and run this again.")
 
 
 # Microsoft's archive
@@ -552,22 +545,20 @@ def download(target):
     part = target.with_name(target.name + ".part")
     if target.exists():
         if not is_archive(target):
-            raise Refusal(
-                f"{target} is not Microsoft's archive: give another SOURCE to download to."
-            )
+            raise UserError(f"{target} is not Microsoft's archive: give a SOURCE to download to.")
         return
     with open(part, "ab") as file:
         try:
             if file.tell() < ARCHIVE_SIZE:
                 fetch(file)
         except (OSError, HTTPException) as error:
-            raise Refusal(
+            raise UserError(
                 f"The download stopped at {file.tell():,} of {ARCHIVE_SIZE:,} bytes ({error})."
                 " The same command goes on from there."
             ) from None
     if not is_archive(part):
         part.unlink()
-        raise Refusal(f"{ARCHIVE_URL} sent something else than expected (its sha256 differs).")
+        raise UserError(f"{ARCHIVE_URL} sent something else than expected (its sha256 differs).")
     os.rename(part, target)
 
 
@@ -577,9 +568,8 @@ def fetch(file):
         if reply.status != 206:  # all of it, from the start
             file.truncate(0)
             file.seek(0)
-        with tqdm(
-            total=ARCHIVE_SIZE, initial=file.tell(), unit="B", unit_scale=True, disable=None
-        ) as bar:
+        size = {"total": ARCHIVE_SIZE, "initial": file.tell(), "unit": "B", "unit_scale": True}
+        with tqdm(**size, disable=None) as bar:
             while file.tell() < ARCHIVE_SIZE and (chunk := reply.read1(2**20)):
                 bar.update(file.write(chunk))
     if file.tell() < ARCHIVE_SIZE:
@@ -598,7 +588,7 @@ def arrange(source, output, shares, seed, copy, dry_run):
     """All five steps. Returns a summary."""
     exists = os.path.lexists(output)
     if exists and not Path(output, "manifest.csv").is_file():
-        raise Refusal(f"{output} exists and is not a result of this script: give another --output.")
+        raise UserError(f"{output} exists and is not a result of this: give another --output.")
     files = find_files(source, output)
     with quiet():
         in_parallel(inspect, files, "Looking")
@@ -647,14 +637,12 @@ def summary(files):
     kept = Counter((file.split, file.label) for file in files if file.split)
     left = Counter(file.reason for file in files if file.reason)
     converted = sum(bool(file.split and file.note) for file in files)
-    lines = [
-        f"found {len(files):,} files",
-        f"kept {kept.total():,}, {converted:,} of them converted",
-    ]
+    lines = [f"found {len(files):,} files"]
+    lines += [f"kept {kept.total():,}, {converted:,} of them converted"]
     for split in SPLITS:
         counts = sorted((label, count) for (name, label), count in kept.items() if name == split)
         lines += [f"  {split:<12}{label:<12}{count:>8,}" for label, count in counts]
-    lines.append(f"left out {left.total():,}")
+    lines += [f"left out {left.total():,}"]
     lines += [f"  {reason:<24}{count:>8,}" for reason, count in left.most_common()]
     return "\n".join(lines) + "\n"
 
@@ -663,8 +651,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("source", type=Path, help="a zip or folder of labelled photos")
     parser.add_argument("--output", type=Path, default=Path("data"), help="a new folder (data)")
-    parser.add_argument("--split", type=Fraction, nargs=3, default=[Fraction(80), 10, 10],
-                        metavar=("TRAIN", "VALIDATION", "TEST"), help="shares (80 10 10)")  # fmt: skip
+    shares = {"metavar": ("TRAIN", "VALIDATION", "TEST"), "default": [Fraction(80), 10, 10]}
+    parser.add_argument("--split", type=Fraction, nargs=3, help="shares (80 10 10)", **shares)
     parser.add_argument("--seed", type=int, default=0, help="another seed, another split")
     parser.add_argument("--copy", action="store_true", help="copy photos, never link them")
     parser.add_argument("--dry-run", action="store_true", help="write nothing, say what would be")
@@ -677,8 +665,8 @@ def main(arguments=None):
         if args.download and not args.dry_run:
             download(args.source)
         print(arrange(args.source, args.output, args.split, args.seed, args.copy, args.dry_run))
-    except Refusal as refusal:
-        sys.exit(str(refusal))
+    except UserError as error:
+        sys.exit(str(error))
     except (OSError, zipfile.BadZipFile, zlib.error, struct.error, MemoryError) as error:
         sys.exit(f"{error}: nothing was written to {args.output}.")
     except KeyboardInterrupt:

@@ -9,17 +9,39 @@ takes. Every function returns NumPy arrays.
 """
 
 import difflib
+import io
+import os
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import keras
+import IPython.display
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageOps
+
+
+@contextmanager
+def _quiet():
+    """Keep TensorFlow's start-up messages, which it writes past Python, out of notebooks."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+with _quiet():
+    import keras
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()  # where a driver has no GPU, it says so here
 
 CONVOLUTIONS = (
     keras.layers.Conv2D,
@@ -132,7 +154,8 @@ def _run(model, images, last=None):
         path.append(layer.name)
         output = call(layer, *args, **kwargs)
         if layer is not model and tf.is_tensor(output):
-            runs.append(Run("/".join(path[1:]), layer, args[0], output))
+            inputs = next(iter((*args, *kwargs.values())))
+            runs.append(Run("/".join(path[1:]), layer, inputs, output))
             if len(runs) - 1 == last:
                 raise _Stop
         path.pop()
@@ -196,7 +219,7 @@ def _own_shape(model):
     shape = getattr(model, "input_shape", None)
     if shape is None:  # a subclassed model remembers the images that it was built on
         shape = (model.get_build_config() or {}).get("input_shape")
-    if not isinstance(shape, tuple) or len(shape) != 4:
+    if not isinstance(shape, (tuple, list)) or len(shape) != 4:
         raise ValueError(
             f"Model {model.name!r} takes inputs of the shape {shape}, but images are (n, height, "
             "width, channels): give an image classifier, built by a first call."
@@ -216,7 +239,7 @@ def _survey(model):
     return runs
 
 
-def _check(model, images):
+def _check(model, images, any_size=False):
     """`images` as an array that fits the model, which is built on them if it never ran."""
     images = np.asarray(images)
     if images.ndim != 4 or not len(images) or images.dtype.kind not in "iuf":
@@ -227,7 +250,7 @@ def _check(model, images):
     if not model.built:
         model(images[:1].astype(np.float32), training=False)
     own = _own_shape(model)
-    if not hasattr(model, "input_shape"):
+    if any_size or not hasattr(model, "input_shape"):
         own = (None, None, own[2])
     if any(side not in (None, given) for side, given in zip(own, images.shape[1:])):
         raise ValueError(
@@ -237,12 +260,13 @@ def _check(model, images):
     return images
 
 
-def _in_batches(function, *arrays, batch=BATCH):
-    """Compile `function` and run it on a batch of the arrays' rows at a time, to bound memory."""
+def _in_batches(function, *arrays, batch=None):
+    """Compile `function` and run it on BATCH rows of the arrays at a time, which bounds memory."""
+    batch = batch or BATCH
     signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays]
-    compiled = tf.function(function, input_signature=signature, autograph=False)
+    compiled = tf.function(function, autograph=False).get_concrete_function(*signature)
     parts = [
-        compiled(*(array[start : start + batch] for array in arrays))
+        compiled(*(tf.constant(array[start : start + batch]) for array in arrays))
         for start in range(0, len(arrays[0]), batch)
     ]
     return tf.nest.map_structure(lambda *part: np.concatenate(part), *parts)
@@ -324,12 +348,9 @@ def responses(model, images, layer):
     This is the maximum over the map of what `objective` names: the sum before the activation, after
     the normalisation. Images may be of another size than the model's own.
     """
-    images = np.asarray(images)
-    return _responses(model, images, _climbed(_survey(model), layer))
-
-
-def _responses(model, images, index):
-    return _in_batches(lambda x: tf.reduce_max(_maps(model, x, index), (1, 2)), images)
+    images = _check(model, images, any_size=True)
+    index = _climbed(_survey(model), layer)
+    return _in_batches(lambda batch: tf.reduce_max(_maps(model, batch, index), (1, 2)), images)
 
 
 def receptive_field(model, layer, value_range=(0, 255)):
@@ -349,7 +370,7 @@ def _field(model, runs, index, value_range):
     own = _free_shape(model)
     noise = np.random.default_rng(0).uniform(*value_range, (4, *own)).astype(np.float32)
     units = np.array(runs[index].output.shape[1:3])
-    stride = round(own[0] / units[0])
+    stride = max(1, round(own[0] / units[0]))
 
     def by_pixels(images):
         middle = _maps(model, images, index)[:, units[0] // 2, units[1] // 2]
@@ -381,9 +402,9 @@ def filter_patterns(
     The ascent raises what `objective` names, in the middle unit and a little in the whole map.
     Each step is the gradient divided by its standard deviation. Two cures keep noise out (Olah et
     al., Feature Visualization, Distill 2017, doi:10.23915/distill.00007): at each step the canvas
-    is rolled by up to `jitter` pixels, at most a twelfth of the receptive field, and the gradient
-    is decorrelated, that is, weighted like the frequencies and colours of photos. Plain ascent is
-    jitter=0, decorrelate=False.
+    is rolled by up to `jitter` pixels (an eighth of the receptive field at most, and ever less
+    towards the last step), and the gradient is decorrelated, that is, weighted like the frequencies
+    and colours of photos. Plain ascent is jitter=0, decorrelate=False.
 
     Raises ValueError for a layer without a map or a filter that it has not.
     """
@@ -498,7 +519,7 @@ def _evidence(model, images, target, layer, combine):
             raise ValueError(f"target {target!r} is no class: the model has 0 to {classes - 1}.")
         if target is None:
             targets_of_batch = tf.argmax(logits, 1)
-        # In float16 the gradient by one unit of a map can be too small, by all units it is not.
+        # The gradient by a single unit can be too small for float16, so all units are counted.
         units = run.output.shape[1] * run.output.shape[2]
         logit = units * tf.gather(logits, targets_of_batch, batch_dims=1)
         gradients = tf.gradients(logit, run.output)[0]
@@ -553,3 +574,29 @@ def grid(images, titles=None, columns=8, side=1.5, **imshow):
         if titles is not None:
             axis.set_title(titles[i], fontsize=8)
     return figure
+
+
+def montage(tiles, side, columns=16, gap=2):
+    """One picture of many: tiles (k, h, w) or (k, h, w, 3), each `side` pixels wide, row by row."""
+    tiles = np.asarray(tiles, np.float32)
+    maps = tiles.ndim == 3
+    tiles = tf.image.resize(
+        tiles[..., None] if maps else tiles, (side, side), antialias=True
+    ).numpy()
+    rows, columns = -(-len(tiles) // columns), min(columns, len(tiles))
+    background = 0 if maps else 255
+    picture = np.full((rows * (side + gap), columns * (side + gap), tiles.shape[3]), background)
+    picture = picture.astype(np.float32)
+    for i, tile in enumerate(tiles):
+        y, x = i // columns * (side + gap), i % columns * (side + gap)
+        picture[y : y + side, x : x + side] = tile
+    picture = picture[:-gap, :-gap]
+    return picture[..., 0] if maps else picture
+
+
+def show(figure, quality=75):
+    """Display a figure of photos in a notebook as a JPEG, a tenth of the size of a PNG."""
+    file = io.BytesIO()
+    figure.savefig(file, format="jpeg", dpi=100, pil_kwargs={"quality": quality, "optimize": True})
+    plt.close(figure)
+    IPython.display.display(IPython.display.Image(file.getvalue(), format="jpeg"))

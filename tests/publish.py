@@ -32,7 +32,9 @@ def publish(path):
     for cell in notebook.cells:
         for tag in cell.metadata.get("tags", []):
             if tag.startswith("figure-"):
-                pictures = [o.data["image/jpeg"] for o in cell.outputs if "image/jpeg" in o.get("data", {})]
+                pictures = [
+                    o.data["image/jpeg"] for o in cell.outputs if "image/jpeg" in o.get("data", {})
+                ]
                 figure = Path("images", "figures", tag.removeprefix("figure-") + ".jpg")
                 figure.parent.mkdir(exist_ok=True)
                 figure.write_bytes(base64.b64decode(pictures[-1]))

@@ -114,7 +114,8 @@ def refused(*arguments, match):
     status, sentence = run(*arguments)
     assert status != 0
     assert re.search(match, sentence), sentence
-    assert sentence.endswith((".", ")")) and "\n" not in sentence and "Traceback" not in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
 
 
 def arrange(source, output, *options):
@@ -262,12 +263,9 @@ def test_one_zip_per_class(tmp_path):
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path):
-    files = {f"{place}/{k}s/Photo.JPG": photo(i * 7 + j) for i, place in enumerate("ab") for j, k in enumerate(("cat", "dog"))}  # fmt: skip
-    files |= {
-        "c/cats/photo.jpg": photo(50),
-        "c/cats/photo": photo(51),
-        "c/dogs/x\ny:z?.jpg": photo(52),
-    }
+    names = ["a/cats/Photo.JPG", "a/dogs/Photo.JPG", "b/cats/Photo.JPG", "b/dogs/Photo.JPG"]
+    names += ["c/cats/photo.jpg", "c/cats/photo", "c/dogs/x\ny:z?.jpg", "d/dogs/..jpg"]
+    files = {name: photo(seed) for seed, name in enumerate(names)}
     rows = arrange(unfold(files, tmp_path / "pets"), tmp_path / "data")
     for name, row in rows.items():
         assert (tmp_path / "data" / row["file"]).read_bytes() == files[name]
@@ -346,7 +344,7 @@ FAULTS = {
     "half, then an end marker": (WHOLE[: (SCAN + len(WHOLE)) // 2] + b"\xff\xd9", "damaged"),
     "a hole": (WHOLE[: SCAN + 500] + WHOLE[SCAN + 1500 :], "damaged"),
     "half a PNG": (encode(picture(8), "PNG")[:5000], "damaged"),
-    "a flipped bit in a PNG": (encode(picture(8), "PNG").replace(b"\n", b"\r"), "not an image"),
+    "a PNG sent as text": (encode(picture(8), "PNG").replace(b"\n", b"\r\n"), "damaged"),
     "a PNG without its end": (encode(picture(8), "PNG")[:-12], "damaged"),
     "half a BMP": (encode(picture(8), "BMP")[:5000], "damaged"),
     "half a GIF": (encode(picture(8), "GIF")[:3000], "damaged"),
@@ -397,7 +395,8 @@ def test_what_is_no_plain_file_is_left_out(tmp_path):
         "huge.jpg": "too large",
     }
     copied = tmp_path / "data" / rows["cats/linked.jpg"]["file"]
-    assert copied.read_bytes() == photo(9) and not copied.is_symlink()
+    assert copied.read_bytes() == photo(9)
+    assert not copied.is_symlink()
 
 
 def test_what_cannot_be_read_is_left_out(tmp_path, monkeypatch):
@@ -465,6 +464,11 @@ def cv_encode(suffix, array, *options):
     ].tobytes()
 
 
+def without_jfif(jpeg):
+    """The JPEG without its first segment."""
+    return jpeg[:2] + jpeg[4 + int.from_bytes(jpeg[4:6]) :]
+
+
 # name: (file, what it shows, whether it is kept as it is)
 VALID = {
     "JPEG": (encode(BASE), BASE, True),
@@ -480,11 +484,7 @@ VALID = {
         np.vstack([BASE, np.full_like(BASE, 128)]),
         True,
     ),
-    "Exif without JFIF": (
-        (lambda b: b[:2] + b[2 + 2 + int.from_bytes(b[4:6]) :])(encode(BASE, exif=exif(1))),
-        BASE,
-        True,
-    ),
+    "Exif without JFIF": (without_jfif(encode(BASE, exif=exif(1))), BASE, True),
     "CMYK JPEG": (encode(Image.fromarray(BASE).convert("CMYK")), BASE, False),
     "two photos in one JPEG": (
         encode(BASE, "MPO", save_all=True, append_images=[Image.fromarray(GREY3)], quality=90),
@@ -583,7 +583,8 @@ def test_what_is_kept_can_be_read_whole_by_tensorflow_and_opencv(kind, data, dam
         assert file.reason in {"empty", "not an image", "damaged", "too large"}
         assert broken != whole
     elif not file.note:
-        assert readable(tensorflow, broken) and readable(opencv, broken)
+        assert readable(tensorflow, broken)
+        assert readable(opencv, broken)
     if damage == "cut":
         assert file.reason or (kind == "PNG" and at == len(whole))
 
@@ -843,7 +844,10 @@ def test_dry_run_writes_nothing(tmp_path, monkeypatch, capsys):
 
 
 def test_the_summary_counts_everything(tmp_path, capsys):
-    files = microsoft() | {"PetImages/Cat/x.jpg": VALID["TIFF"][0], "PetImages/Dog/copy.jpg": pets()["dog"][0]}  # fmt: skip
+    files = microsoft() | {
+        "PetImages/Cat/x.jpg": VALID["TIFF"][0],
+        "PetImages/Dog/copy.jpg": pets()["dog"][0],
+    }
     arrange(unfold(files, tmp_path / "pets"), tmp_path / "data")
     out = " ".join(capsys.readouterr().out.split())
     for words in (
@@ -1005,7 +1009,7 @@ def test_disk_really_full(tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
         source = tmp_path / "pets.zip"
@@ -1062,7 +1066,8 @@ def test_progress_on_a_terminal_only(tmp_path):
     assert process.wait(60) == 0
     os.close(terminal)
     shown = os.read(screen, 100_000).decode()
-    assert "Looking: 100%" in shown and "Writing: 100%" in shown
+    assert "Looking: 100%" in shown
+    assert "Writing: 100%" in shown
     assert "Corrupt JPEG" not in shown
     process = start(source, tmp_path / "b")
     out, error = process.communicate(timeout=60)
@@ -1113,14 +1118,14 @@ def nested_bomb():
 
 GOOD = zipped(class_folders(2))
 HOSTILE = {
-    "out of it": (lambda: entry("../../evil.jpg"), "leads out of it, '../../evil.jpg'"),
-    "out of it later": (lambda: entry("cats/../../evil.jpg"), "leads out of it"),
-    "out of it on Windows": (lambda: entry("..\\..\\evil.jpg"), "leads out of it"),
-    "absolute": (lambda: entry("/tmp/evil.jpg"), "leads out of it, '/tmp/evil.jpg'"),
-    "on a drive": (lambda: entry("C:\\evil.jpg"), "leads out of it"),
+    "out of it": (lambda: entry("../../evil.jpg"), "a path out of itself, '../../evil.jpg'"),
+    "out of it later": (lambda: entry("cats/../../evil.jpg"), "a path out of itself"),
+    "out of it on Windows": (lambda: entry("..\\..\\evil.jpg"), "a path out of itself"),
+    "absolute": (lambda: entry("/tmp/evil.jpg"), "a path out of itself, '/tmp/evil.jpg'"),
+    "on a drive": (lambda: entry("C:\\evil.jpg"), "a path out of itself"),
     "a nested one out of it": (
         lambda: zipped({"in.zip": entry("../evil.jpg")}),
-        "in.zip holds a path that leads out of it",
+        "in.zip holds a path that a path out of itself",
     ),
     "link": (lambda: entry("cats/l.jpg", b"/etc/passwd", stat.S_IFLNK | 0o777), "holds a link"),
     "device": (lambda: entry("cats/l.jpg", b"", stat.S_IFCHR | 0o666), "holds a link or device"),
@@ -1285,7 +1290,7 @@ def test_download_does_not_overwrite(tmp_path, archive):
     (tmp_path / "pets.zip").write_bytes(b"mine")
     refused(
         tmp_path / "pets.zip", "--output", tmp_path / "data", "--download",
-        match="pets.zip is not Microsoft's archive: give another",
+        match="pets.zip is not Microsoft's archive: give a SOURCE",
     )  # fmt: skip
     assert (tmp_path / "pets.zip").read_bytes() == b"mine"
     assert server.asked == []
@@ -1317,8 +1322,7 @@ def kaggle_archive(tmp_path_factory):
         pytest.skip("the photos to develop on are not there")
     path = tmp_path_factory.mktemp("kaggle") / "kagglecatsanddogs.zip"
     with open(path, "wb") as file:
-        for part in parts:
-            file.write(part.read_bytes())
+        file.writelines(part.read_bytes() for part in parts)
     return path
 
 
@@ -1337,14 +1341,8 @@ def test_the_real_archive(kaggle_archive, tmp_path):
 
     # Another look at all pairs, by another library, another size and plain distances.
     names = [name for name, row in rows.items() if row["reason"] in ("", "duplicate", "two labels")]
-    small = np.stack(
-        [
-            np.asarray(
-                Image.open(io.BytesIO(data[name])).convert("L").reduce(12), np.float32
-            ).ravel()
-            for name in names
-        ]
-    )
+    small = [Image.open(io.BytesIO(data[name])).convert("L").reduce(15) for name in names]
+    small = np.stack([np.asarray(image, np.float32).ravel() for image in small])
     small -= small.mean(1, keepdims=True)
     squares = (small**2).sum(1)
     left = np.array([bool(rows[name]["reason"]) for name in names])
@@ -1352,9 +1350,7 @@ def test_the_real_archive(kaggle_archive, tmp_path):
     for i in range(0, len(names), 500):
         distance = squares[i : i + 500, None] + squares - 2 * small[i : i + 500] @ small.T
         distance[np.arange(len(distance)), np.arange(i, i + len(distance))] = np.inf
-        if i == 0:
-            assert distance.shape == (500, len(names))
-        distance /= np.minimum(squares[i : i + 500, None], squares)
+        distance /= np.minimum(squares[i : i + 500, None], squares).clip(1)
         nearest[i : i + 500] = np.where(left[i : i + 500, None] | ~left, distance, np.inf).min(1)
     assert nearest[left].max() < 0.05  # each that was left out has a twin
     assert nearest[~left].min() > 0.1  # no two that were kept look alike

@@ -123,4 +123,6 @@ def test_its_accuracy_on_the_test_photos(model, tmp_path):
         right += int(np.sum(answers == labels.numpy()))
         total += len(answers)
     assert total == METRICS["test_photos"]
-    assert abs(right - METRICS["test_accuracy"] * total) <= 2  # float rounding may turn a doubtful one
+    assert (
+        abs(right - METRICS["test_accuracy"] * total) <= 2
+    )  # float rounding may turn a doubtful one

@@ -40,7 +40,9 @@ def committed(request):
 
 
 def test_the_committed_cells_were_run_once_from_the_top(committed):
-    assert [cell.execution_count for cell in code(committed)] == [*range(1, len(code(committed)) + 1)]
+    assert [cell.execution_count for cell in code(committed)] == [
+        *range(1, len(code(committed)) + 1)
+    ]
     assert committed.metadata["executed_cells"] == digest(committed), "run `make publish`"
 
 
@@ -63,7 +65,9 @@ def test_cells_are_short_and_explained(committed):
     assert sum("parameters" in cell.metadata.get("tags", []) for cell in committed.cells) == 1
 
 
-@pytest.mark.parametrize("figure", sorted((ROOT / "images" / "figures").glob("*.jpg")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "figure", sorted((ROOT / "images" / "figures").glob("*.jpg")), ids=lambda p: p.stem
+)
 def test_a_figure_of_the_readme_is_the_notebooks(figure):
     pictures = [
         base64.b64decode(output.data["image/jpeg"])
@@ -130,7 +134,9 @@ def test_a_finished_training_is_not_repeated(trained, data, tmp_path):
     history = (models / "training" / "history.json").read_bytes()
     second = run("CatsVsDogs.ipynb", tmp_path, DATA=str(data), MODELS=str(models), **SMALL)
     assert (models / "training" / "history.json").read_bytes() == history
-    lines = [re.findall(r"^epoch.*$", text_of(notebook), re.MULTILINE) for notebook in (first, second)]
+    lines = [
+        re.findall(r"^epoch.*$", text_of(notebook), re.MULTILINE) for notebook in (first, second)
+    ]
     assert lines[0] == lines[1]
     assert len(lines[0]) == 3
 
@@ -144,7 +150,13 @@ def test_another_training_in_the_same_place_is_refused(trained, data, tmp_path):
 def test_a_killed_training_goes_on_at_the_last_epoch(data, tmp_path):
     parameters = SMALL | {"DATA": str(data), "MODELS": str(tmp_path), "STAGES": [[32, 4, 1.0]]}
     (tmp_path / "parameters.json").write_text(json.dumps(parameters))  # YAML can read it
-    command = [sys.executable, "-m", "papermill", "CatsVsDogs.ipynb", str(tmp_path / "killed.ipynb")]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "CatsVsDogs.ipynb",
+        str(tmp_path / "killed.ipynb"),
+    ]
     killed = subprocess.Popen(
         [*command, "-f", str(tmp_path / "parameters.json")],
         cwd=ROOT,
@@ -177,7 +189,9 @@ def test_training_on_two_devices(data, tmp_path):
     papermill.execute_notebook(
         tmp_path / "two.ipynb", tmp_path / "out.ipynb", parameters, cwd=ROOT, progress_bar=False
     )
-    assert "Training on CPU:0, CPU:1" in text_of(nbformat.read(tmp_path / "out.ipynb", as_version=4))
+    assert "Training on CPU:0, CPU:1" in text_of(
+        nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    )
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["history"][-1]["accuracy"] > 0.9
 
