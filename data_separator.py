@@ -154,7 +154,7 @@ def map_file(path):
 
 
 def zip_files(view, name, prefix="", depth=0):
-    """Files of a zip, given as a buffer. They are read where they lie; an inner zip lies in memory."""
+    """Files of a zip, given as a buffer. They are read where they lie, inner zips in memory."""
     try:
         if contents_size(view) > MAX_CONTENTS:
             raise UserError(f"{name} lists far too many files: it is refused.")
@@ -286,8 +286,7 @@ def look_at_jpeg(data, kind):
             raise PhotoError("damaged")
     if exif and not np.array_equal(picture, upright := decode(data, size)):
         return upright, width * height, f"{kind} turned upright, saved as PNG"
-    rare = frame > 0xC2 or channels == 4
-    return picture, width * height, f"CMYK or rare {kind}, saved as RGB PNG" if rare else ""
+    return picture, width * height, f"CMYK {kind}, saved as RGB PNG" if channels == 4 else ""
 
 
 def jpeg_header(data):
@@ -649,7 +648,13 @@ def summary(files):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("source", type=Path, help="a zip or folder of labelled photos")
+    parser.add_argument(
+        "source",
+        type=Path,
+        nargs="?",
+        default=Path(ARCHIVE_URL).name,
+        help="a zip or folder of labelled photos (%(default)s)",
+    )
     parser.add_argument("--output", type=Path, default=Path("data"), help="a new folder (data)")
     shares = {"metavar": ("TRAIN", "VALIDATION", "TEST"), "default": [Fraction(80), 10, 10]}
     parser.add_argument("--split", type=Fraction, nargs=3, help="shares (80 10 10)", **shares)

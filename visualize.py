@@ -386,7 +386,7 @@ def filter_patterns(
     layer,
     filters=None,
     steps=24,
-    step_size=0.25,
+    step_size=0.16,
     jitter=8,
     decorrelate=True,
     seed=0,

@@ -3,7 +3,7 @@
     python tests/publish.py NOTEBOOK [NOTEBOOK ...]
 
 A digest of the cells is kept in the notebook, so that a test can tell when a cell was changed and
-not run again. The picture of a cell tagged `figure-NAME` is also written to images/figures/NAME.jpg.
+not run again. The picture of a cell tagged `figure-NAME` is also kept as images/figures/NAME.jpg.
 """
 
 import base64

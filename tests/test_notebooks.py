@@ -20,7 +20,12 @@ from publish import digest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ["CatsVsDogs.ipynb", "VisualizingCNN.ipynb"]
-SMALL = {"STAGES": [[32, 2, 0.5], [40, 1, 1.0]], "BATCH": 8, "PRECISION": "float32"}
+SMALL = {
+    "STAGES": [[32, 2, 0.5], [40, 1, 1.0]],
+    "ROUNDS": [[2, 4e-3], [1, 1e-3]],
+    "BATCH": 8,
+    "PRECISION": "float32",
+}
 QUICK = {"STEPS": 2, "MOST_LAYERS": 3, "MOST_FILTERS": 4}
 
 
@@ -142,13 +147,18 @@ def test_a_finished_training_is_not_repeated(trained, data, tmp_path):
 
 
 def test_another_training_in_the_same_place_is_refused(trained, data, tmp_path):
-    other = SMALL | {"LEARNING_RATE": 1e-3}
+    other = SMALL | {"WARMUP": 0.2}
     with pytest.raises(papermill.PapermillExecutionError, match="other photos or parameters"):
         run("CatsVsDogs.ipynb", tmp_path, DATA=str(data), MODELS=str(trained[0]), **other)
 
 
 def test_a_killed_training_goes_on_at_the_last_epoch(data, tmp_path):
-    parameters = SMALL | {"DATA": str(data), "MODELS": str(tmp_path), "STAGES": [[32, 4, 1.0]]}
+    parameters = SMALL | {
+        "DATA": str(data),
+        "MODELS": str(tmp_path),
+        "STAGES": [[32, 4, 1.0]],
+        "ROUNDS": [[4, 4e-3]],
+    }
     (tmp_path / "parameters.json").write_text(json.dumps(parameters))  # YAML can read it
     command = [
         sys.executable,
