@@ -332,7 +332,6 @@ def decode(data, flags):
 # 3. Photos that are there twice
 
 ALIKE = 0.92  # correlation of the descriptors of two photos that are worth a close look
-FLAT = 2  # grey levels of standard deviation: below, there is nothing to compare
 # Mean squared difference of two photos, relative to their variance, below which they are the same.
 # In Kaggle's photos it is 0.002 at most where a photo is there twice, 0.02 at most after a shift by
 # a pixel, a change of size or of quality, and 0.09 at least between two shots of one cat.
@@ -388,8 +387,7 @@ def alike_pairs(thumbs, tile=512):
     basis[0] /= np.sqrt(2)
     basis = basis.astype(np.float32)
     low = (basis @ small @ basis.T).reshape(-1, 64)[:, 1:]
-    norm = np.linalg.norm(low, axis=1, keepdims=True)
-    low /= np.where(norm > 20 * FLAT, norm, np.inf)
+    low /= np.linalg.norm(low, axis=1, keepdims=True).clip(0.1)  # 0.1: a flat photo resembles none
     # Two unit vectors that correlate differ by little in each coordinate: sorted by the widest one,
     # most pairs are never looked at.
     widest = low.std(axis=0).argmax()

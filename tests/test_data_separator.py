@@ -350,6 +350,8 @@ FAULTS = {
     "half, then zeros": (WHOLE[: len(WHOLE) // 2] + bytes(len(WHOLE) // 2), "damaged"),
     "half, then an end marker": (WHOLE[: (SCAN + len(WHOLE)) // 2] + b"\xff\xd9", "damaged"),
     "a hole": (WHOLE[: SCAN + 500] + WHOLE[SCAN + 1500 :], "damaged"),
+    "a stray marker": (WHOLE[: SCAN + 300] + b"\xff\x2f" + WHOLE[SCAN + 302 :], "damaged"),
+    "a stray marker at the end": (WHOLE[:-4] + b"\xff\x2f\xff\xd9", "damaged"),
     "half a PNG": (encode(picture(8), "PNG")[:5000], "damaged"),
     "a PNG sent as text": (encode(picture(8), "PNG").replace(b"\n", b"\r\n"), "damaged"),
     "a PNG without its end": (encode(picture(8), "PNG")[:-12], "damaged"),
@@ -663,6 +665,15 @@ def test_a_shifted_resized_and_resaved_photo_is_found(seed, width, height, dx, d
     assert groups_of([encode(array), copy, stranger]) == {frozenset({0, 1}), frozenset({2})}
 
 
+def test_a_small_sharp_photo_shifted_by_a_pixel_is_found():
+    rng = np.random.default_rng(3)
+    for _ in range(12):
+        grid = rng.integers(0, 256, (7, 9, 3), np.uint8)
+        array = cv2.resize(grid, (90, 70), interpolation=cv2.INTER_NEAREST)  # hard edges
+        shifted = np.roll(array, (1, 1), (0, 1))
+        assert len(groups_of([encode(array), encode(shifted), encode(array[1:, 1:])])) == 1
+
+
 def test_different_photos_are_not_merged():
     rng = np.random.default_rng(0)
     scene = picture(5, 320, 240)
@@ -728,15 +739,16 @@ def test_one_of_a_group_is_kept_and_none_of_two_labels(tmp_path):
 
 def test_pairs_are_found_wherever_they_stand_among_many():
     rng = np.random.default_rng(1)
-    thumbs = rng.integers(0, 256, (1500, 8, 8), np.uint8).repeat(5, 1).repeat(5, 2)
-    twins = rng.permutation(1500)[:60].reshape(30, 2)
-    thumbs[twins[:, 0]] = thumbs[twins[:, 1]]
-    found = {frozenset(map(int, pair)) for pair in ds.alike_pairs(thumbs)}
+    thumbs = rng.integers(40, 216, (1500, 8, 8), np.uint8).repeat(5, 1).repeat(5, 2)
+    twins = rng.permutation(1500)[:600].reshape(300, 2)
+    noise = rng.integers(-20, 20, (300, 8, 8)).repeat(5, 1).repeat(5, 2)
+    thumbs[twins[:, 0]] = thumbs[twins[:, 1]] + noise
+    found = {frozenset(map(int, pair)) for pair in ds.alike_pairs(thumbs, tile=64)}
     assert {frozenset(map(int, pair)) for pair in twins} <= found
     flat = thumbs.reshape(1500, -1).astype(float)
     close = np.argwhere(np.triu(np.corrcoef(flat) > 0.97, 1))  # an independent, slower way
     assert {frozenset(map(int, pair)) for pair in close} <= found
-    assert len(found) < 60
+    assert len(found) < 600
 
 
 # 4. The split
@@ -754,10 +766,9 @@ def test_the_split_knows_no_order_and_counts_exactly(hashes, shares, seed, rng):
     assert split == ds.split_of(sorted(hashes), shares, seed)
     assert set(split) == hashes
     counts = Counter(split.values())
-    for name, share in zip(SPLITS, shares):
-        assert abs(counts[name] - len(hashes) * share / sum(shares)) < 1
-        if not share:
-            assert counts[name] == 0
+    for stop in (1, 2, 3):
+        exact = len(hashes) * sum(shares[:stop]) / sum(shares)
+        assert abs(sum(counts[name] for name in SPLITS[:stop]) - exact) <= Fraction(1, 2)
 
 
 @given(HASHES, HASHES, st.integers(0, 9))
