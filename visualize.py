@@ -594,7 +594,7 @@ def montage(tiles, side, columns=16, gap=2):
     return picture[..., 0] if maps else picture
 
 
-def show(figure, quality=60):
+def show(figure, quality=55):
     """Display a figure of photos in a notebook as a JPEG, a tenth of the size of a PNG."""
     file = io.BytesIO()
     figure.savefig(file, format="jpeg", dpi=100, pil_kwargs={"quality": quality, "optimize": True})

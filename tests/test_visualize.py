@@ -397,7 +397,8 @@ def test_patterns_raise_the_response_far_above_that_of_any_photo(policy, layer):
     patterns, reached = visualize.filter_patterns(model, layer)
     assert patterns.min() >= 0 and patterns.max() <= 255
     ordinary = visualize.responses(model, photos(100), layer)
-    np.testing.assert_array_less(ordinary.max(0) + 2 * ordinary.std(0), reached)
+    margin = (reached - ordinary.max(0)) / ordinary.std(0)
+    assert margin.min() > 0 and np.median(margin) > 5
     again = visualize.responses(model, patterns, layer).diagonal()
     np.testing.assert_allclose(reached, again, rtol=1e-2 if policy != "float32" else 1e-4)
 
