@@ -991,7 +991,9 @@ def test_killed_at_random_moments(tmp_path):
 def test_stopped_by_the_user(tmp_path):
     source, output = tmp_path / "pets.zip", tmp_path / "data"
     source.write_bytes(zipped(class_folders(5)))
-    stop = "ds.write = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)"
+    # A shell starts what runs in its background with this signal ignored.
+    stop = "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    stop += "ds.write = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)"
     process = start(source, output, before=stop)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 1
