@@ -156,8 +156,8 @@ def test_a_killed_training_goes_on_at_the_last_epoch(data, tmp_path):
     parameters = SMALL | {
         "DATA": str(data),
         "MODELS": str(tmp_path),
-        "STAGES": [[32, 4, 1.0]],
-        "ROUNDS": [[4, 4e-3]],
+        "STAGES": [[32, 20, 1.0]],
+        "ROUNDS": [[20, 4e-3]],
     }
     (tmp_path / "parameters.json").write_text(json.dumps(parameters))  # YAML can read it
     command = [
@@ -173,16 +173,16 @@ def test_a_killed_training_goes_on_at_the_last_epoch(data, tmp_path):
         start_new_session=True,
         stderr=subprocess.DEVNULL,
     )
-    while killed.poll() is None and not (tmp_path / "training" / "ckpt-1.index").exists():
+    while killed.poll() is None and not any((tmp_path / "training").glob("ckpt-*.index")):
         time.sleep(0.05)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
     before = json.loads((tmp_path / "training" / "history.json").read_text())
     run("CatsVsDogs.ipynb", tmp_path / "again", **parameters)
     after = json.loads((tmp_path / "training" / "history.json").read_text())
-    assert 1 <= len(before) < 4
+    assert 1 <= len(before) < 20
     assert after[: len(before) - 1] == before[: len(before) - 1]
-    assert [line["epoch"] for line in after] == [1, 2, 3, 4]
+    assert [line["epoch"] for line in after] == [*range(1, 21)]
 
 
 def test_training_on_two_devices(data, tmp_path):
