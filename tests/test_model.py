@@ -31,7 +31,7 @@ def test_it_is_small_and_plain(model):
     assert model.input_shape == (None, side, side, 3)
     assert model.output_shape == (None, 1)
     assert getattr(model, "optimizer", None) is None
-    assert {variable.dtype for variable in model.variables} <= {"float32", "uint32"}
+    assert {weight.dtype for weight in model.weights} == {"float32"}
 
 
 def test_its_last_map_is_fine_enough_for_a_heatmap(model):
