@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: all lab data train test publish clean
+.PHONY: all lab data train test publish bench clean
 .DELETE_ON_ERROR:
 
 # Run VisualizingCNN.ipynb on the trained model and the sample photos.
@@ -31,6 +31,11 @@ test: $(VENV)/tests-installed
 # Execute the two notebooks in place, as they are committed.
 publish: $(VENV)/tests-installed
 	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb
+
+# make bench ARCHIVE=kagglecatsanddogs.zip [NAMES="grad_cam activations"]
+bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(BIN)/python benchmarks/run.py $(NAMES) $(if $(ARCHIVE),--archive "$(ARCHIVE)")
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c "import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) else f'This is Python {v.major}.{v.minor}, and the tutorial needs 3.11 to 3.13: name another with make PYTHON=python3.12')"

@@ -1,117 +1,145 @@
-"""Time data_separator.py against unzip and split-folders, which look at no photo.
+"""data_separator.py beside unzip and split-folders: seconds, and what each lets through."""
 
-    python benchmarks/separator.py kagglecatsanddogs.zip [--repetitions 7]
-
-Both go from the archive to finished folders, in turn, each in processes of its own and on the same
-disk. Writes the key "separator" of benchmarks/results.json, with all times in seconds.
-"""
-
-import argparse
-import json
-import os
-import platform
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
+SPLITS = ["train", "validation", "test"]
 SPLIT = "import splitfolders, sys; splitfolders.ratio(*sys.argv[1:], seed=0, ratio=(0.8, 0.1, 0.1))"
+ALIKE = 0.99  # correlation of two thumbnails from which they are one photo
+THUMBNAIL = 16  # pixels
 
 
-def seconds(*command):
-    begin = time.perf_counter()
+def _run(*command):
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
-    return time.perf_counter() - begin
 
 
-def photos(folder):
-    return sum(path.suffix == ".jpg" for path in folder.rglob("*"))
+def _work(separate):
+    """The work: separate into a fresh folder, whose place is the result; the last is deleted."""
+    folders = []
+
+    def work():
+        while folders:
+            shutil.rmtree(folders.pop())
+        folders.append(Path(tempfile.mkdtemp(dir=ROOT / "benchmarks")))
+        separate(folders[-1])
+        return folders[-1]
+
+    def judge(folder):
+        try:
+            return _let_through(folder)
+        finally:
+            shutil.rmtree(folder)
+
+    return work, judge
 
 
-def separator(archive, folder):
-    took = seconds(
-        sys.executable, HERE.parent / "data_separator.py", archive, "--output", folder / "data"
-    )
-    return {"data_separator": took}, photos(folder / "data")
+def _let_through(folder):
+    """Files in the splits that are no whole photo, and pairs of one photo in two splits.
 
+    Looks for itself: decodes each file whole with Pillow, and compares thumbnails with each other.
+    """
+    import numpy as np
+    from PIL import Image
 
-def peer(archive, folder):
-    times = {"unzip": seconds("unzip", "-q", archive, "-d", folder / "unpacked")}
-    (source,) = (folder / "unpacked").iterdir()
-    times["split_folders"] = seconds(sys.executable, "-c", SPLIT, source, folder / "split")
-    times["unzip_and_split_folders"] = sum(times.values())
-    return times, photos(folder / "split")
-
-
-def measure(archive, repetitions):
-    """{what: [seconds of each repetition]} and {what: photos in the result}."""
-    times, counts = {}, {}
-    for repetition in range(-1, repetitions):  # the first one only warms up
-        order = (separator, peer) if repetition % 2 else (peer, separator)
-        for run in order:
-            with tempfile.TemporaryDirectory() as folder:
-                took, counts[run.__name__] = run(archive, Path(folder))
-            if repetition >= 0:
-                for what, value in took.items():
-                    times.setdefault(what, []).append(value)
-    return times, counts
-
-
-def spread(values):
-    return {"median": median(values), "minimum": min(values), "maximum": max(values)}
-
-
-def processor():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("archive", type=Path, help="a zip with one folder per class in a folder")
-    parser.add_argument("--repetitions", type=int, default=7)
-    args = parser.parse_args()
-    try:
-        versions = {"python": platform.python_version()}
-        for package in ("split-folders", "numpy", "opencv-python-headless", "pillow"):
-            versions[package] = version(package)
-    except PackageNotFoundError as error:
-        sys.exit(f"{error}: run pip install -r benchmarks/requirements.txt first.")
-    if not shutil.which("unzip"):
-        sys.exit("The program unzip is not installed: it is what this measures against.")
-    if not args.archive.is_file():
-        sys.exit(f"{args.archive} is no file: give an archive such as kagglecatsanddogs.zip.")
-
-    times, counts = measure(args.archive.resolve(), args.repetitions)
-    ours, theirs = times["data_separator"], times["unzip_and_split_folders"]
-    result = {
-        "archive": args.archive.name,
-        "archive_bytes": args.archive.stat().st_size,
-        "photos_in_result": counts,
-        "repetitions": args.repetitions,
-        "seconds": {what: spread(values) for what, values in times.items()},
-        "ratio": spread([a / b for a, b in zip(ours, theirs)]),  # below 1: data_separator is faster
-        "versions": versions,
-        "processor": processor(),
-        "cores": os.cpu_count(),
+    thumbnails, splits, broken = [], [], 0
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for file in files:
+        split = {"val": "validation"}.get(file.parts[-3], file.parts[-3])
+        if split not in SPLITS:
+            continue  # the manifest, or what was unpacked
+        try:
+            with Image.open(file) as photo:
+                small = photo.convert("RGB").resize((THUMBNAIL,) * 2, Image.Resampling.BOX)
+        except (OSError, SyntaxError, Image.DecompressionBombError):
+            broken += 1
+            continue
+        thumbnails.append(np.asarray(small, np.float32).ravel())
+        splits.append(SPLITS.index(split))
+    thumbnails = np.stack(thumbnails)
+    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
+    thumbnails /= np.linalg.norm(thumbnails, axis=1, keepdims=True) + 1e-6
+    splits, pairs, across = np.array(splits), 0, 0
+    for start in range(0, len(thumbnails), 2000):
+        alike = thumbnails[start : start + 2000] @ thumbnails[start:].T > ALIKE
+        for i, j in zip(*np.nonzero(np.triu(alike, 1))):
+            pairs += 1
+            across += int(splits[start + i] != splits[start + j])
+    return {
+        "photos": len(thumbnails),
+        "broken_files": broken,
+        "pairs": pairs,
+        "pairs_across_splits": across,
     }
-    path = HERE / "results.json"
-    results = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(results | {"separator": result}, indent=2) + "\n")
-    for what, value in result["seconds"].items():
-        print(
-            f"{what:<26}{value['median']:6.2f} s, {value['minimum']:.2f} to {value['maximum']:.2f}"
-        )
-    print(f"ratio {result['ratio']['median']:.2f}")
 
 
-if __name__ == "__main__":
-    main()
+def ours(source):
+    """data_separator.py, from a zip or a folder."""
+    script = ROOT / "data_separator.py"
+    return _work(lambda folder: _run(sys.executable, script, source, "--output", folder / "data"))
+
+
+def split_folders(source):
+    """unzip, where it is a zip, and split-folders; it takes the folder of the class folders."""
+
+    def separate(folder):
+        photos = Path(source)
+        if photos.is_file():
+            _run("unzip", "-q", source, "-d", folder / "unpacked")
+            (photos,) = (folder / "unpacked").iterdir()
+        _run(sys.executable, "-c", SPLIT, photos, folder / "split")
+
+    return _work(separate)
+
+
+CONTENDERS = {"ours": ours, "`split-folders`": split_folders}
+
+
+def _turned(source, target, times):
+    """`times` (1 to 4) of each photo of `source`: as it is, mirrored, upside down and turned."""
+    import cv2
+
+    for folder in sorted(path for path in Path(source).rglob("*") if path.is_dir()):
+        for file in sorted(folder.glob("*.jpg")):
+            photo = cv2.imread(str(file))
+            if photo is None:
+                continue
+            goal = Path(target, folder.name)
+            goal.mkdir(parents=True, exist_ok=True)
+            for number, flip in zip(range(times), (None, 1, 0, -1)):
+                changed = photo if flip is None else cv2.flip(photo, flip)
+                cv2.imwrite(str(goal / f"{file.stem}.{number}.jpg"), changed)
+
+
+def growth(archive, repetitions):
+    """Seconds of data_separator.py for 2,500, 25,000 and 100,000 photos, in turn."""
+    rows = {}
+    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as scratch:
+        scratch = Path(scratch)
+        _run("unzip", "-q", archive, "-d", scratch / "unpacked")
+        _turned(scratch / "unpacked", scratch / "100000", 4)
+        for name, last in (("25000", ""), ("2500", "0")):
+            for file in (scratch / "100000").glob(f"*/*{last}.0.jpg"):
+                goal = scratch / name / file.parent.name
+                goal.mkdir(parents=True, exist_ok=True)
+                (goal / file.name).hardlink_to(file)
+        for name in ("2500", "25000", "100000") * repetitions:
+            begin = time.perf_counter()
+            _run(
+                sys.executable,
+                ROOT / "data_separator.py",
+                scratch / name,
+                "--output",
+                scratch / "out",
+            )
+            seconds = time.perf_counter() - begin
+            row = rows.setdefault(name, {"seconds": []})
+            row["seconds"].append(seconds)
+            row["photos"] = sum(1 for _ in (scratch / "out").rglob("*.jpg"))
+            shutil.rmtree(scratch / "out")
+            print(f"  {row['photos']:>7,} photos {seconds:32.2f} s", flush=True)
+    return rows

@@ -1,0 +1,128 @@
+"""Contenders in turn, each in a process of its own: seconds, peak memory and what came of it."""
+
+import importlib
+import os
+import platform
+import resource
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where the tutorial's modules lie
+
+PACKAGES = [
+    "tensorflow",
+    "keras",
+    "numpy",
+    "opencv-python-headless",
+    "pillow",
+    "tf-keras-vis",
+    "tf-explain",
+    "split-folders",
+    "scipy",
+]
+_at_work = {}  # in a contender's process
+
+
+def _set_up(module, function, arguments):
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    made = getattr(importlib.import_module(module), function)(*arguments)
+    _at_work["work"], _at_work["judge"] = made if isinstance(made, tuple) else (made, None)
+
+
+def _repeat():
+    _at_work["result"] = None  # so that two results never count as the memory of one
+    begin = time.perf_counter()
+    _at_work["result"] = _at_work["work"]()
+    return time.perf_counter() - begin
+
+
+def _peak():
+    """Bytes of the largest process, this one or one that it waited for."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    peaks = [resource.getrusage(which).ru_maxrss for which in who]
+    return max(peaks) * (1 if sys.platform == "darwin" else 1024)
+
+
+def _judge():
+    return _at_work["judge"](_at_work["result"]) if _at_work["judge"] else {}
+
+
+def spread(values):
+    return {"median": median(values), "minimum": min(values), "maximum": max(values)}
+
+
+def sentence(error):
+    """An error in a line, without a path of this machine."""
+    text = " ".join(str(error).split()).replace(str(Path.home()), "~")
+    text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= 200 else text[:199] + "…"
+
+
+def compare(contenders, repetitions, warm_up=1, arguments=()):
+    """Time {label: function} in turn, "ours" among them: {label: what was measured}.
+
+    A function sets up and returns the work, or the work and a judge of its result. It must lie at
+    the top of a module. What is timed are the repetitions of the work after `warm_up` of them, one
+    contender after the other, and the next round the other way round. `ratio` is a contender's time
+    over ours in the same round, both for the same `amount`, if the judge tells one. What fails,
+    fails with its error, and the others go on.
+    """
+    pools, measured = {}, {label: {"seconds": []} for label in contenders}
+
+    def ask(label, function, *given):
+        try:
+            return pools[label].submit(function, *given).result()
+        except Exception as error:  # whatever a peer raises belongs into the results
+            measured[label] = {"error": sentence(error)}
+            pools.pop(label).shutdown()
+
+    for label, function in contenders.items():
+        pools[label] = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        ask(label, _set_up, function.__module__, function.__name__, arguments)
+    for number in range(-warm_up, repetitions):
+        for label in list(pools)[:: 1 if number % 2 else -1]:
+            seconds = ask(label, _repeat)
+            if seconds is not None and number >= 0:
+                measured[label]["seconds"].append(seconds)
+                print(f"  {label:36} {seconds:8.2f} s", flush=True)
+    for label in list(pools):
+        peak = ask(label, _peak)
+        judged = ask(label, _judge)
+        if label in pools:
+            measured[label] |= {"peak_bytes": peak} | judged
+            pools[label].shutdown()
+    return told(measured)
+
+
+def told(measured):
+    """The same with the spread of the seconds and of the ratios to ours."""
+    rows = {label: row.copy() for label, row in measured.items()}
+    ours = measured["ours"]
+    for row in rows.values():
+        if "seconds" in row:
+            scale = ours.get("amount", 1) / row.get("amount", 1)
+            if "seconds" in ours:
+                pairs = zip(row["seconds"], ours["seconds"])
+                row["ratio"] = spread([scale * theirs / own for theirs, own in pairs])
+            row["seconds"] = spread(row["seconds"])
+    return rows
+
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+
+
+def conditions():
+    """What the numbers hold for."""
+    versions = {"python": platform.python_version()}
+    versions |= {package: version(package) for package in PACKAGES}
+    return {"versions": versions, "processor": processor(), "cores": os.cpu_count()}

@@ -1,0 +1,153 @@
+"""The photos' way into the net: how many a second, and how long an epoch waits for them."""
+
+import itertools
+import tempfile
+from pathlib import Path
+
+SIDE, BATCH, STEPS = 144, 64, 40
+CLASSES = ["cats", "dogs"]
+
+
+def _ours(data):
+    """Batches of the notebook, its photos decoded once for all epochs of its last stage.
+
+    So each epoch decodes its part of them: here, a ninth of what the batches take.
+    """
+    import notebook
+
+    cells = notebook.definitions()
+    epochs = next(epochs for side, epochs, _ in cells.STAGES if side == SIDE)
+    strength = next(strength for side, _, strength in cells.STAGES if side == SIDE)
+    side = SIDE * 5 // 4
+    cells.DATA = data
+    photos, labels = cells.load("validation", side)
+    share = tempfile.TemporaryDirectory()
+    for kind in CLASSES:
+        files = sorted(Path(data, "train", kind).iterdir())[: STEPS * BATCH // epochs // 2]
+        folder = Path(share.name, "part", kind)
+        folder.mkdir(parents=True)
+        for file in files:
+            (folder / file.name).symlink_to(file.resolve())
+
+    def batches():
+        cells.DATA = share.name
+        cells.load("part", side)
+        return iter(cells.batches(photos, labels, SIDE, strength))
+
+    return batches
+
+
+def _image_data_generator(data):
+    """ImageDataGenerator with the usual augmentation, which decodes each photo in each epoch."""
+    import tensorflow as tf
+
+    augment = tf.keras.preprocessing.image.ImageDataGenerator(
+        rotation_range=15,
+        width_shift_range=0.1,
+        height_shift_range=0.1,
+        zoom_range=0.2,
+        brightness_range=(0.7, 1.3),
+        horizontal_flip=True,
+    )
+    options = dict(target_size=(SIDE, SIDE), batch_size=BATCH, class_mode="binary")
+    photos = augment.flow_from_directory(Path(data, "train"), **options)
+    return lambda: iter(photos)
+
+
+def _image_dataset(data):
+    """image_dataset_from_directory and Keras layers that augment: as in the Keras documentation."""
+    import keras
+    import tensorflow as tf
+    from keras import layers
+
+    augment = keras.Sequential(
+        [
+            layers.RandomFlip("horizontal"),
+            layers.RandomRotation(0.05),
+            layers.RandomZoom(0.2),
+            layers.RandomContrast(0.3),
+            layers.RandomBrightness(0.2),
+        ]
+    )
+    options = dict(class_names=CLASSES, image_size=(SIDE, SIDE), batch_size=BATCH, verbose=False)
+    photos = keras.utils.image_dataset_from_directory(Path(data, "train"), **options)
+    photos = photos.map(lambda p, y: (augment(p, training=True), y), tf.data.AUTOTUNE)
+    return lambda: iter(photos.prefetch(tf.data.AUTOTUNE))
+
+
+def _same_batch(data):
+    """No pipeline at all: one batch, again and again."""
+    import numpy as np
+    import tensorflow as tf
+
+    photos = np.random.default_rng(0).uniform(0, 255, (BATCH, SIDE, SIDE, 3)).astype(np.float32)
+    batch = tf.constant(photos), tf.constant(np.arange(BATCH) % 2, tf.float32)
+    return lambda: itertools.repeat(batch)
+
+
+def _read(batches):
+    def work():
+        for some, _ in itertools.islice(batches(), STEPS):
+            assert len(some) == BATCH
+
+    return work
+
+
+def _train(batches):
+    """Train our net, as the notebook sets it up, on the batches."""
+    import keras
+    import notebook
+    import numpy as np
+
+    cells = notebook.definitions()
+    keras.mixed_precision.set_global_policy(cells.PRECISION)
+    model = cells.build_model(normalization=cells.FusedBatchNormalization)
+    loss = keras.losses.BinaryCrossentropy(label_smoothing=0.05)
+    model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=False)
+
+    def work():
+        for some, labels in itertools.islice(batches(), STEPS):
+            model.train_on_batch(some, np.reshape(labels, (-1, 1)))
+
+    return work
+
+
+def ours(data):
+    return _read(_ours(data))
+
+
+def image_data_generator(data):
+    return _read(_image_data_generator(data))
+
+
+def image_dataset(data):
+    return _read(_image_dataset(data))
+
+
+def same_batch_training(data):
+    return _train(_same_batch(data))
+
+
+def ours_training(data):
+    return _train(_ours(data))
+
+
+def image_data_generator_training(data):
+    return _train(_image_data_generator(data))
+
+
+def image_dataset_training(data):
+    return _train(_image_dataset(data))
+
+
+READING = {
+    "ours": ours,
+    "`ImageDataGenerator`": image_data_generator,
+    "`image_dataset_from_directory` and Keras layers": image_dataset,
+}
+TRAINING = {
+    "ours": ours_training,
+    "the same batch again": same_batch_training,
+    "`ImageDataGenerator`": image_data_generator_training,
+    "`image_dataset_from_directory` and Keras layers": image_dataset_training,
+}

@@ -1,0 +1,207 @@
+"""Measure this tutorial side by side with what people would use instead.
+
+    python benchmarks/run.py [NAME ...] [--archive kagglecatsanddogs.zip] [--data data]
+                             [--minutes 60] [--repetitions N] [--table]
+
+NAME is any of grad_cam, activations, filter_patterns, pipeline, separator, growth and training;
+none is all. Needs benchmarks/requirements.txt; separator and growth also need `unzip` and an
+archive of the photos, pipeline and training the folders that data_separator.py makes of it. Each
+name, once measured, goes into benchmarks/results.json; from that file come the table in README.md
+and images/figures/training.png (--table: only these). Leave the machine alone meanwhile.
+"""
+
+import argparse
+import importlib.util
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import measure
+import pipeline
+import separator
+import training
+import views
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results.json"
+README = HERE.parent / "README.md"
+FIGURE = HERE.parent / "images" / "figures" / "training.png"
+MARKS = "<!-- written by benchmarks/run.py -->\n", "<!-- end of what it wrote -->"
+PEERS = {
+    "tf_keras_vis": "tf-keras-vis",
+    "tf_explain": "tf-explain",
+    "splitfolders": "split-folders",
+}
+
+
+# ------------------------------------------------------------------------------ what is measured
+
+
+def compared(titles, contenders, repetitions, warm_up=1):
+    """A benchmark of `contenders`, once for each {title: arguments}."""
+
+    def run(args):
+        rows = {}
+        for title, arguments in titles(args).items():
+            print(title, flush=True)
+            many = args.repetitions or repetitions
+            rows[title] = measure.compare(contenders, many, warm_up, arguments)
+        return {"repetitions": many, "rows": rows}
+
+    return run
+
+
+def unpacked(args):
+    """A folder of the photos beside the archive's, made once."""
+    folder = HERE / "training" / "unpacked"
+    if not folder.exists():
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.unpack_archive(args.archive, partial, "zip")
+        partial.rename(folder)
+    return str(next(folder.iterdir()))
+
+
+def both_nets(title):
+    return lambda args: {f"{title}, our net": ["ours"], f"{title}, MobileNetV2": ["mobilenet"]}
+
+
+BENCHMARKS = {
+    "grad_cam": compared(both_nets("Grad-CAM of 64 photos"), views.GRAD_CAM, 9),
+    "activations": compared(
+        both_nets("Activations of every layer for 64 photos"), views.ACTIVATIONS, 7
+    ),
+    "filter_patterns": compared(
+        lambda args: {"Patterns of all 1,040 filters of our net": ["ours"]}, views.PATTERNS, 3, 0
+    ),
+    "pipeline": compared(
+        lambda args: {"2,560 varied photos, 144 pixels": [str(args.data.resolve())]},
+        pipeline.READING,
+        5,
+    ),
+    "pipeline_in_training": compared(
+        lambda args: {"Training our net on them": [str(args.data.resolve())]}, pipeline.TRAINING, 5
+    ),
+    "separator": compared(
+        lambda args: {
+            "25,002 files, from the archive": [str(args.archive.resolve())],
+            "25,002 files, from a folder": [unpacked(args)],
+        },
+        separator.CONTENDERS,
+        5,
+    ),
+    "growth": lambda args: {
+        "rows": separator.growth(args.archive.resolve(), args.repetitions or 3)
+    },
+    "training": lambda args: training.run(args.data.resolve(), HERE / "training", args.minutes),
+}
+NEEDS = {
+    "archive": {"separator", "growth"},
+    "data": {"pipeline", "pipeline_in_training", "training"},
+}
+
+
+# ---------------------------------------------------------------------------- what is told of it
+
+
+def seconds(row):
+    return f"{row['seconds']['median']:.3g} s"
+
+
+def times(row):
+    ratio = row["ratio"]
+    return f"**{ratio['median']:.2f}** ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})"
+
+
+def memory(row):
+    return f"{row['peak_bytes'] / 1e9:.1f} GB"
+
+
+def quality(row):
+    """What came of the work, for those benchmarks in which it differs."""
+    if "found" in row:
+        return f"{row['found']:.0%} found, {row['amount'] / row['seconds']['median']:.2g} a second"
+    if "pairs_across_splits" in row:
+        return (
+            f"{row['broken_files']} broken files kept, "
+            f"{row['pairs_across_splits']} photos in two splits"
+        )
+    if "photos" in row:
+        return f"{row['photos'] / row['seconds']['median']:,.0f} photos a second"
+    return ""
+
+
+def table(results):
+    """The lines of the README's table."""
+    yield "| work | with | time | times ours (spread) | peak memory | what came of it |"
+    yield "|---|---|---|---|---|---|"
+    for name in BENCHMARKS:
+        for title, rows in results.get(name, {}).get("rows", {}).items():
+            if "ours" not in rows:
+                continue
+            for label, row in rows.items():
+                first = title if label == "ours" else ""
+                if "error" in row:
+                    yield f"| {first} | {label} | fails | | | `{row['error']}` |"
+                else:
+                    ratio = "1" if label == "ours" else times(row)
+                    cells = first, label, seconds(row), ratio, memory(row), quality(row)
+                    yield f"| {' | '.join(cells)} |"
+
+
+def tell(results):
+    """Write the README's table and the figure of the training."""
+    text = README.read_text()
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    lines = "".join(f"{line}\n" for line in table(results))
+    README.write_text(before + MARKS[0] + lines + MARKS[1] + after)
+    if "training" in results:
+        history = json.loads((HERE.parent / "models" / "metrics.json").read_text())["history"]
+        training.draw(results["training"], history, FIGURE)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("--archive", type=Path, default=Path("kagglecatsanddogs.zip"))
+    parser.add_argument("--data", type=Path, default=HERE.parent / "data")
+    parser.add_argument("--minutes", type=float, default=60, help="of training, for each net")
+    parser.add_argument("--repetitions", type=int, help="of what is timed")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    args = parser.parse_args()
+    names = args.names or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"{', '.join(sorted(unknown))} is no benchmark: {', '.join(BENCHMARKS)} are.")
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if args.table:
+        return tell(results)
+    if missing := [PEERS[module] for module in PEERS if not importlib.util.find_spec(module)]:
+        sys.exit(
+            f"{', '.join(missing)} is not installed: run pip install -r benchmarks/requirements.txt"
+        )
+    if NEEDS["archive"] & set(names):
+        if not shutil.which("unzip"):
+            sys.exit("The program unzip is not installed: it is what the separator is compared to.")
+        if not args.archive.is_file():
+            sys.exit(f"There is no archive {args.archive}: give one with --archive.")
+    if NEEDS["data"] & set(names) and not (args.data / "train").is_dir():
+        sys.exit(
+            f"There is no folder {args.data / 'train'}: run data_separator.py, or give --data."
+        )
+    for name in names:
+        print(f"== {name}", flush=True)
+        measured = BENCHMARKS[name](args) | measure.conditions()
+        measured["date"] = time.strftime("%Y-%m-%d", time.gmtime())
+        results = (json.loads(RESULTS.read_text()) if RESULTS.exists() else {}) | {name: measured}
+        with tempfile.NamedTemporaryFile("w", dir=HERE, delete=False) as partial:
+            partial.write(json.dumps(results, indent=1) + "\n")
+        Path(partial.name).replace(RESULTS)  # whole or not at all
+        tell(results)
+
+
+if __name__ == "__main__":
+    main()

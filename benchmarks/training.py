@@ -1,0 +1,259 @@
+"""Validation accuracy over minutes of training: our net beside two that people start from.
+
+A training can be stopped at any time, and goes on where it was last saved when it is started again.
+"""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SEED = 0
+PARTS = 8  # of an epoch, after each of which a peer is saved
+CLASSES = ["cats", "dogs"]
+GOAL = 0.93  # validation accuracy
+# The notebook's parameters for a training of a few minutes: small photos, little variation.
+QUICK = {"STAGES": [[64, 6, 0.25], [96, 3, 0.35]], "ROUNDS": [[9, 5e-3]], "WARMUP": 0.08}
+
+
+def original():
+    """The net of the tutorial that this one grew from: 3.6 million parameters, photos as they are.
+
+    Four poolings, as its number of parameters tells.
+    """
+    import keras
+    from keras import layers
+
+    x = photos = keras.Input((150, 150, 3))
+    x = layers.Rescaling(1 / 255)(x)
+    for filters, pooled in ((32, 0), (32, 1), (64, 0), (64, 1), (128, 1), (128, 1)):
+        x = layers.Conv2D(filters, 3, activation="relu")(x)
+        x = layers.MaxPooling2D()(x) if pooled else x
+    x = layers.Dropout(0.2)(layers.Flatten()(x))
+    x = layers.Dense(512, activation="relu")(x)
+    x = layers.Dense(256, activation="relu")(x)
+    model = keras.Model(photos, layers.Dense(1, activation="sigmoid")(x))
+    return model, keras.optimizers.RMSprop(0.001), None
+
+
+def xception():
+    """The small Xception of "Image classification from scratch" in the Keras documentation."""
+    import keras
+    from keras import layers
+
+    def normalized(x):
+        return layers.BatchNormalization()(x)
+
+    photos = keras.Input((180, 180, 3))
+    x = layers.Conv2D(128, 3, strides=2, padding="same")(layers.Rescaling(1 / 255)(photos))
+    x = layers.ReLU()(normalized(x))
+    for filters in (256, 512, 728):
+        shortcut = layers.Conv2D(filters, 1, strides=2, padding="same")(x)
+        for _ in range(2):
+            x = layers.SeparableConv2D(filters, 3, padding="same")(layers.ReLU()(x))
+            x = normalized(x)
+        x = layers.Add()([layers.MaxPooling2D(3, strides=2, padding="same")(x), shortcut])
+    x = layers.ReLU()(normalized(layers.SeparableConv2D(1024, 3, padding="same")(x)))
+    x = layers.Dropout(0.25)(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(photos, layers.Dense(1, activation="sigmoid")(x))
+    augment = keras.Sequential([layers.RandomFlip("horizontal"), layers.RandomRotation(0.1)])
+    return model, keras.optimizers.Adam(3e-4), augment
+
+
+# What is trained, photos in a batch, minutes of training between two validations.
+PEERS = {"original": (original, 50, 5), "xception": (xception, 128, 10)}
+
+
+def load(folder, side):
+    """Photos (n, side, side, 3) uint8 and labels (n, 1) float32 of one split."""
+    import keras
+    import numpy as np
+
+    rows = keras.utils.image_dataset_from_directory(
+        folder, class_names=CLASSES, image_size=(side, side), shuffle=False, verbose=False
+    )
+    photos = np.empty((len(rows.file_paths), side, side, 3), np.uint8)
+    labels = np.empty((len(photos), 1), np.float32)
+    done = 0
+    for some, answers in rows:
+        photos[done : done + len(some)] = np.rint(some)
+        labels[done : done + len(some), 0] = answers
+        done += len(some)
+    return photos, labels
+
+
+def save(file, state):
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(state))
+    os.replace(partial, file)  # whole or not at all
+
+
+def train_peer(name, data, folder, minutes):
+    """Train until the clock shows `minutes`; returns {curve: [[minutes, accuracy], ...], ...}.
+
+    The clock counts decoding (once, into memory, which favours the peers) and training, and stands
+    still while a net is validated or saved, which favours them, too. So does jit_compile=False:
+    with XLA, the default of Keras, both took about twice the time on two cores.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    begin = time.perf_counter()
+    build, batch, between = PEERS[name]
+    keras.utils.set_random_seed(SEED)
+    model, optimizer, augment = build()
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], jit_compile=False)
+    side = model.input_shape[1]
+    photos, labels = load(Path(data, "train"), side)
+    pictures, answers = tf.constant(photos), tf.constant(labels)
+    validation = load(Path(data, "validation"), side)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    manager = tf.train.CheckpointManager(checkpoint, folder, max_to_keep=2)
+    file = folder / "state.json"
+    state = {"parts": 0, "seconds": time.perf_counter() - begin, "curve": []}
+    if file.exists():
+        state = json.loads(file.read_text())
+        checkpoint.restore(str(folder / state["checkpoint"])).assert_existing_objects_matched()
+
+    def part(rows):
+        some = tf.gather(pictures, rows)
+        if augment:
+            some = augment(tf.cast(some, tf.float32), training=True)
+        return some, tf.gather(answers, rows)
+
+    steps = len(photos) // batch
+    due = (state["curve"][-1][0] if state["curve"] else 0) + between
+    while state["seconds"] < minutes * 60:
+        epoch, k = divmod(state["parts"], PARTS)
+        order = np.random.default_rng([SEED, epoch]).permutation(len(photos))
+        rows = np.array_split(order[: steps * batch].reshape(steps, batch), PARTS)[k]
+        rows = tf.data.Dataset.from_tensor_slices(rows).map(part, 2).prefetch(2)
+        begin = time.perf_counter()
+        done = model.fit(rows, verbose=0, shuffle=False).history
+        state["seconds"] += time.perf_counter() - begin
+        state["parts"] += 1
+        clock = state["seconds"] / 60
+        print(
+            f"{name} {clock:5.1f} min  epoch {state['parts'] / PARTS:5.2f}  "
+            f"accuracy {done['accuracy'][0]:.3f}  loss {done['loss'][0]:.3f}",
+            flush=True,
+        )
+        if clock >= due or clock >= minutes:
+            _, accuracy = model.evaluate(*validation, batch_size=128, verbose=0)
+            state["curve"].append([round(clock, 2), round(accuracy, 4)])
+            due = clock + between
+            print(f"{name} {clock:5.1f} min  validation accuracy {accuracy:.4f}", flush=True)
+        state["epochs"] = state["parts"] / PARTS
+        state["parameters"] = model.count_params()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        state["peak_bytes"] = max(peak, state.get("peak_bytes", 0))
+        state["checkpoint"] = Path(manager.save()).name
+        save(file, state)
+    return state
+
+
+def train_ours(data, folder):
+    """Run the notebook's cells with QUICK; the clock counts all that happens after its line
+    "Training on ...": decoding, compiling, training, validating and saving.
+    """
+    import notebook
+
+    file, models = folder / "state.json", folder / "models"
+    folder.mkdir(parents=True, exist_ok=True)
+    state = json.loads(file.read_text()) if file.exists() else {"curve": []}
+    program = folder / "cells.py"
+    program.write_text(notebook.training(QUICK | {"DATA": str(data), "MODELS": str(models)}))
+    environment = os.environ | {
+        "PYTHONPATH": str(notebook.NOTEBOOK.parent),
+        "PYTHONUNBUFFERED": "1",
+        "MPLBACKEND": "agg",
+    }
+    process = subprocess.Popen(
+        [sys.executable, program], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    earlier, begin = (state["curve"][-1][0] if state["curve"] else 0), None
+    for line in process.stdout:
+        if line.startswith("Training on"):
+            begin = time.perf_counter()
+        epoch = re.match(r"epoch +(\d+)/.*validation: accuracy ([\d.]+)", line)
+        if epoch and int(epoch[1]) > len(state["curve"]):
+            minutes = earlier + (time.perf_counter() - begin) / 60
+            state["curve"].append([round(minutes, 2), float(epoch[2])])
+            state["epochs"] = int(epoch[1])
+            save(file, state)
+            print(f"ours {minutes:5.1f} min  {line}", end="", flush=True)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise RuntimeError(f"The notebook's cells failed: run {program} to see how.")
+    state["peak_bytes"] = max(usage.ru_maxrss * 1024, state.get("peak_bytes", 0))
+    save(file, state)
+    return state
+
+
+def reached(curve, goal=GOAL):
+    """Minutes from which on every validation reaches the goal, or None."""
+    below = [i for i, (_, accuracy) in enumerate(curve) if accuracy < goal]
+    after = curve[below[-1] + 1 :] if below else curve
+    return after[0][0] if after else None
+
+
+def run(data, folder, minutes):
+    """Train all three in turn, each in a process of its own, and return what was measured."""
+    for name in ["ours", *PEERS]:
+        command = [sys.executable, __file__, name, data, folder / name, minutes]
+        subprocess.run([str(part) for part in command], check=True)
+    nets = {
+        name: json.loads((folder / name / "state.json").read_text()) for name in ["ours", *PEERS]
+    }
+    for net in nets.values():
+        net["minutes"] = net["curve"][-1][0]
+        net["minutes_to_goal"] = reached(net["curve"])
+        for key in ("parts", "seconds", "checkpoint"):
+            net.pop(key, None)
+    return {"goal": GOAL, "seed": SEED, "quick": QUICK, "nets": nets}
+
+
+def draw(measured, history, figure):
+    """The curves, and that of the published training, whose epochs are `history`."""
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    labels = {
+        "ours": "ours, short schedule",
+        "original": "the original tutorial's net",
+        "xception": "small Xception of the Keras documentation",
+    }
+    plt.figure(figsize=(8, 3.6), layout="compressed")
+    long = np.cumsum([line["seconds"] for line in history]) / 60
+    accuracy = [line["val_accuracy"] for line in history]
+    plt.plot(long, accuracy, color="tab:blue", alpha=0.4, label="ours, as published")
+    for (name, net), colour in zip(
+        measured["nets"].items(), ("tab:blue", "tab:orange", "tab:green")
+    ):
+        minutes, accuracy = zip(*net["curve"])
+        plt.plot(minutes, accuracy, "o-", markersize=3, color=colour, label=labels[name])
+    plt.axhline(measured["goal"], color="grey", linewidth=0.8, linestyle="--")
+    plt.text(0.3, measured["goal"], f"{measured['goal']:.0%}", va="bottom", color="grey")
+    plt.xlabel("minutes of training on two cores")
+    plt.ylabel("validation accuracy")
+    plt.axis([0, max(net["minutes"] for net in measured["nets"].values()), 0.48, 1])
+    plt.legend(loc="lower right")
+    plt.savefig(figure, dpi=100)
+    plt.close()
+
+
+if __name__ == "__main__":
+    _, which, *rest = sys.argv
+    photos, place = (Path(part) for part in rest[:2])
+    if which == "ours":
+        train_ours(photos, place)
+    else:
+        train_peer(which, photos, place, float(rest[2]))

@@ -1,0 +1,306 @@
+"""What is timed of the three views: ours, and each peer as its own documentation shows it.
+
+Every function here sets a contender up and returns the work that is timed, which returns what it
+made. Each runs in a process of its own.
+"""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ROOT / "models" / "cats_vs_dogs.keras"
+EVERY = 20  # one filter in so many is drawn by the peers
+
+
+def _model(name):
+    import keras
+
+    if name == "ours":
+        return keras.models.load_model(MODEL, compile=False)
+    keras.utils.set_random_seed(0)
+    return keras.applications.MobileNetV2(weights=None)  # 224 x 224, 1000 classes
+
+
+def _photos(model, low=0, high=255):
+    """64 photos as the model takes them: made up, as speed does not depend on what they show."""
+    import numpy as np
+
+    shape = (64, *model.input_shape[1:])
+    return np.random.default_rng(0).uniform(low, high, shape).astype(np.float32)
+
+
+# What Grad-CAM reads: the last layer that returns a map.
+LAST = {"ours": "add3", "mobilenet": "out_relu"}
+RANGE = {"ours": (0, 255), "mobilenet": (-1, 1)}
+
+
+def _setting(name):
+    model = _model(name)
+    return model, _photos(model, *RANGE[name])
+
+
+# -------------------------------------------------------------------------------- forward passes
+
+
+def forward(name):
+    """model.predict, compiled: what most people call a forward pass."""
+    model, photos = _setting(name)
+    return lambda: model.predict(photos, batch_size=32, verbose=0)
+
+
+def forward_eager(name):
+    """model(photos), not compiled, 32 photos at a time."""
+    model, photos = _setting(name)
+    return lambda: [model(photos[i : i + 32], training=False).numpy() for i in (0, 32)]
+
+
+# ------------------------------------------------------------------------------------- Grad-CAM
+
+
+def grad_cam(name):
+    """visualize.grad_cam of the predicted class, all photos in one call."""
+    import visualize
+
+    model, photos = _setting(name)
+    return lambda: visualize.grad_cam(model, photos, layer=LAST[name])
+
+
+def _predicted(model, photos):
+    answers = model.predict(photos, verbose=0)
+    return answers.argmax(1) if answers.shape[1] > 1 else (answers[:, 0] > 0.5).astype(int)
+
+
+def grad_cam_tf_keras_vis(name):
+    """Gradcam with ReplaceToLinear, as in its README, 32 photos a call as they would fit a GPU."""
+    from tf_keras_vis.gradcam import Gradcam
+    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
+    from tf_keras_vis.utils.scores import BinaryScore, CategoricalScore
+
+    model, photos = _setting(name)
+    answers = _predicted(model, photos)
+    score = CategoricalScore if model.output_shape[1] > 1 else BinaryScore
+    explain = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
+
+    def work():
+        return [
+            explain(
+                score(answers[i : i + 32].tolist()),
+                photos[i : i + 32],
+                penultimate_layer=LAST[name],
+            )
+            for i in (0, 32)
+        ]
+
+    return work
+
+
+def grad_cam_tf_explain(name):
+    """GradCAM().explain, which takes one class for a batch and draws a grid; guided, by default."""
+    from tf_explain.core.grad_cam import GradCAM
+
+    model, photos = _setting(name)
+    kind = 0
+    return lambda: GradCAM().explain((photos, None), model, kind, layer_name=LAST[name])
+
+
+def grad_cam_keras_docs(name):
+    """The example of the Keras documentation, written afresh: photo by photo, a tape, no graph."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    model, photos = _setting(name)
+    both = keras.Model(model.inputs, [model.get_layer(LAST[name]).output, model.output])
+
+    def heatmap(photo):
+        with tf.GradientTape() as tape:
+            maps, answers = both(photo)
+            tape.watch(maps)
+            score = answers[:, tf.argmax(answers[0])]
+        weights = tf.reduce_mean(tape.gradient(score, maps), axis=(0, 1, 2))
+        heat = tf.maximum(tf.linalg.matvec(maps[0], weights), 0)
+        return (heat / tf.reduce_max(heat)).numpy()
+
+    return lambda: np.stack([heatmap(photo[None]) for photo in photos])
+
+
+# ---------------------------------------------------------------------------------- activations
+
+
+def activations(name):
+    """visualize.activations of every convolution and pooling layer, in one call."""
+    import visualize
+
+    model, photos = _setting(name)
+    return lambda: visualize.activations(model, photos)
+
+
+def _layers(model):
+    import visualize
+
+    kinds = visualize.CONVOLUTIONS + visualize.POOLINGS
+    return [layer for layer in model.layers if isinstance(layer, kinds)]
+
+
+def activations_one_model(name):
+    """A keras.Model with the same layers as outputs, and its predict: the textbook's way."""
+    import keras
+
+    model, photos = _setting(name)
+
+    def work():
+        outputs = [layer.output for layer in _layers(model)]
+        return keras.Model(model.inputs, outputs).predict(photos, batch_size=32, verbose=0)
+
+    return work
+
+
+def activations_call_per_layer(name):
+    """A keras.Model and its predict for each layer."""
+    import keras
+
+    model, photos = _setting(name)
+
+    def work():
+        return [
+            keras.Model(model.inputs, layer.output).predict(photos, batch_size=32, verbose=0)
+            for layer in _layers(model)
+        ]
+
+    return work
+
+
+# ------------------------------------------------------------------------------- filter patterns
+
+STEPS = 24  # of gradient ascent, ours and the peers'
+
+
+def _share(model, drawn):
+    """Share of the filters, but for the dead, that move more on their pattern than on any photo.
+
+    `drawn` is {layer: (indices of filters, their patterns)}. The 200 training photos that they are
+    compared with, and which filters are dead on them, are in models/filter_responses.npz.
+    """
+    import numpy as np
+
+    import visualize
+
+    known = np.load(ROOT / "models" / "filter_responses.npz")
+    found = []
+    for layer, (chosen, patterns) in drawn.items():
+        reached = visualize.responses(model, patterns, layer)[np.arange(len(chosen)), chosen]
+        alive = known[f"{layer}/fires"][chosen] > 0
+        found += list((reached > known[f"{layer}/highest"][chosen])[alive])
+    amount = sum(len(chosen) for chosen, _ in drawn.values())
+    return {"amount": amount, "alive": len(found), "found": float(np.mean(found))}
+
+
+def _sample(model):
+    """Every 20th filter of each convolution, {layer: indices}, and {layer: what is climbed}."""
+    import numpy as np
+
+    import visualize
+
+    layers = visualize.convolution_layers(model)
+    chosen = {layer: np.arange(0, model.get_layer(layer).filters, EVERY) for layer in layers}
+    return chosen, {layer: visualize.objective(model, layer).split()[0] for layer in layers}
+
+
+def patterns(name):
+    """visualize.filter_patterns, layer by layer, all filters."""
+    import numpy as np
+
+    import visualize
+
+    model = _model(name)
+
+    def work():
+        return {
+            layer: (
+                np.arange(model.get_layer(layer).filters),
+                visualize.filter_patterns(model, layer, steps=STEPS)[0],
+            )
+            for layer in visualize.convolution_layers(model)
+        }
+
+    return work, lambda drawn: _share(model, drawn)
+
+
+def patterns_tf_keras_vis(name):
+    """ActivationMaximization as in its README, all chosen filters of a layer in one batch."""
+    import tensorflow as tf
+    from tf_keras_vis.activation_maximization import ActivationMaximization
+    from tf_keras_vis.utils.model_modifiers import ExtractIntermediateLayer, ReplaceToLinear
+    from tf_keras_vis.utils.scores import CategoricalScore
+
+    model = _model(name)
+    sample, climbed = _sample(model)
+
+    def work():
+        drawn = {}
+        for layer, chosen in sample.items():
+            modifiers = [ExtractIntermediateLayer(climbed[layer]), ReplaceToLinear()]
+            maximize = ActivationMaximization(model, model_modifier=modifiers, clone=False)
+            seeds = tf.random.uniform((len(chosen), *model.input_shape[1:]), 0, 255)
+            score = CategoricalScore(chosen.tolist())
+            drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=STEPS)
+        return drawn
+
+    return work, lambda drawn: _share(model, drawn)
+
+
+def patterns_eager_loop(name):
+    """The loop of the textbook, written afresh: filter by filter, a tape, no graph.
+
+    Chollet, Deep Learning with Python, 2nd edition 2021, section 9.4.2: the mean response without
+    the border, a normalised gradient, a step of 10 (here times 127.5, as our pixels run from 0 to
+    255 and those of the book's net from -1 to 1), and a contrast that is set at the end.
+    """
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    model = _model(name)
+    sample, climbed = _sample(model)
+
+    def pattern(part, k):
+        image = tf.random.uniform((1, *model.input_shape[1:]), 0.4 * 255, 0.6 * 255)
+        for _ in range(STEPS):
+            with tf.GradientTape() as tape:
+                tape.watch(image)
+                response = tf.reduce_mean(part(image)[:, 2:-2, 2:-2, k])
+            image += 10 * 127.5 * tf.math.l2_normalize(tape.gradient(response, image))
+        image = (image - tf.reduce_mean(image)) / tf.math.reduce_std(image)
+        return np.clip(64 * image[0] + 128, 0, 255)
+
+    def work():
+        drawn = {}
+        for layer, chosen in sample.items():
+            part = keras.Model(model.inputs, model.get_layer(climbed[layer]).output)
+            drawn[layer] = chosen, np.stack([pattern(part, k) for k in chosen])
+        return drawn
+
+    return work, lambda drawn: _share(model, drawn)
+
+
+# ------------------------------------------------------------------------------------- the rows
+
+GRAD_CAM = {
+    "ours": grad_cam,
+    "a forward pass, `model.predict`": forward,
+    "a forward pass, `model(photos)`": forward_eager,
+    "tf-keras-vis": grad_cam_tf_keras_vis,
+    "tf-explain": grad_cam_tf_explain,
+    "the loop of the Keras documentation": grad_cam_keras_docs,
+}
+ACTIVATIONS = {
+    "ours": activations,
+    "a forward pass, `model.predict`": forward,
+    "a forward pass, `model(photos)`": forward_eager,
+    "one model with all outputs": activations_one_model,
+    "a model per layer": activations_call_per_layer,
+}
+PATTERNS = {
+    "ours": patterns,
+    "tf-keras-vis": patterns_tf_keras_vis,
+    "the loop of the textbook": patterns_eager_loop,
+}
