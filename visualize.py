@@ -2,7 +2,8 @@
 
 Plain functions on arrays, for any Keras 3 image classifier on the TensorFlow backend. Nothing is
 rebuilt: the model runs as it is, in inference mode, and what its layers return is recorded on the
-way. So Sequential, functional, subclassed and nested models all work, and none is changed.
+way. So Sequential, functional, subclassed and nested models all work, and none is changed. As in
+Keras' own `predict`, the first call compiles, and later ones on images of that shape reuse it.
 
 `images` are always (n, height, width, channels), uint8 or float, with the values that the model
 takes. Every function returns NumPy arrays.
@@ -12,6 +13,7 @@ import difflib
 import io
 import os
 import threading
+import weakref
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -260,16 +262,42 @@ def _check(model, images, any_size=False):
     return images
 
 
-def _in_batches(function, *arrays, batch=None):
-    """Compile `function` and run it on BATCH rows of the arrays at a time, which bounds memory."""
-    batch = batch or BATCH
+_compiled = weakref.WeakKeyDictionary()
+
+
+def _in_batches(function, *arrays, batch=BATCH, keep=None):
+    """Compile `function` and run it on `batch` rows of the arrays at a time, which bounds memory.
+
+    `keep` is (model, name of the function and all else that it depends on): it is compiled once.
+    """
     signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays]
-    compiled = tf.function(function, autograph=False).get_concrete_function(*signature)
+    model, key = keep or (None, None)
+    kept = _kept(model) if keep else {}
+    key = key, tuple(signature)
+    if key not in kept:
+        compiled = tf.function(function, autograph=False)
+        kept[key] = compiled.get_concrete_function(*signature)
     parts = [
-        compiled(*(tf.constant(array[start : start + batch]) for array in arrays))
+        kept[key](*(tf.constant(array[start : start + batch]) for array in arrays))
         for start in range(0, len(arrays[0]), batch)
     ]
     return tf.nest.map_structure(lambda *part: np.concatenate(part), *parts)
+
+
+def _kept(model):
+    """What was compiled for the model as it is now, {key: function}; empty if a layer was changed.
+
+    It goes with the model, which is not referred to, and holds none of its weights or images.
+    """
+    layers = [
+        (weakref.ref(layer), getattr(layer, "activation", None), layer.dtype_policy.name)
+        for layer in model._flatten_layers()
+    ]
+    was, functions = _compiled.get(model, (None, {}))
+    if was != layers:
+        functions = {}
+        _compiled[model] = layers, functions
+    return functions
 
 
 # ------------------------------------------------------------------------------------- activations
@@ -306,7 +334,8 @@ def activations(model, images, layers=None):
             chosen = [runs[_find(runs, layer)] for layer in layers]
         return {run.name: tf.cast(run.output, tf.float32) for run in chosen}
 
-    return _in_batches(maps, images)
+    chosen = None if layers is None else tuple(layers)
+    return _in_batches(maps, images, keep=(model, ("activations", chosen)))
 
 
 # ----------------------------------------------------------------------------------------- filters
@@ -350,7 +379,11 @@ def responses(model, images, layer):
     """
     images = _check(model, images, any_size=True)
     index = _climbed(_survey(model), layer)
-    return _in_batches(lambda batch: tf.reduce_max(_maps(model, batch, index), (1, 2)), images)
+
+    def highest(batch):
+        return tf.reduce_max(_maps(model, batch, index), (1, 2))
+
+    return _in_batches(highest, images, keep=(model, ("responses", index)))
 
 
 def receptive_field(model, layer, value_range=(0, 255)):
@@ -471,7 +504,11 @@ def evidence(model, images, target=None, layer=None):
     Both are (n, h, w, channels) float32, of the layer's own size. Parameters and errors are those
     of `grad_cam`.
     """
-    return _evidence(model, images, target, layer, lambda maps, gradients: (maps, gradients))
+
+    def both(maps, gradients):
+        return maps, gradients
+
+    return _evidence(model, images, target, layer, both)
 
 
 def grad_cam(model, images, target=None, layer=None):
@@ -491,11 +528,12 @@ def grad_cam(model, images, target=None, layer=None):
     Raises ValueError for a class that the model has not, a layer without a map or without effect
     on the answer, and images of a wrong shape.
     """
+    size = np.shape(images)[1:3]
 
     def heatmaps(maps, gradients):
         weights = tf.reduce_mean(gradients, (1, 2), keepdims=True)
         heat = tf.nn.relu(tf.reduce_sum(weights * maps, -1, keepdims=True))
-        return tf.image.resize(heat, np.shape(images)[1:3])[..., 0]
+        return tf.image.resize(heat, size)[..., 0]
 
     return _evidence(model, images, target, layer, heatmaps)
 
@@ -509,25 +547,30 @@ def _evidence(model, images, target, layer, combine):
             f"not {target!r}."
         )
     targets = np.broadcast_to(targets, len(images)).astype(np.int32)
+    predicted = target is None
 
     def combined(batch, targets_of_batch):
         output, runs = _run(model, batch)
         run = runs[_find(runs, layer)]
         logits = _logits(output)
-        classes = logits.shape[1]
-        if not 0 <= targets.min() <= targets.max() < classes:
-            raise ValueError(f"target {target!r} is no class: the model has 0 to {classes - 1}.")
-        if target is None:
+        if predicted:
             targets_of_batch = tf.argmax(logits, 1)
         # The gradient by a single unit can be too small for float16, so all units are counted.
         units = run.output.shape[1] * run.output.shape[2]
-        logit = units * tf.gather(logits, targets_of_batch, batch_dims=1)
+        chosen = tf.clip_by_value(targets_of_batch, 0, logits.shape[1] - 1)  # checked below
+        logit = units * tf.gather(logits, chosen, batch_dims=1)
         gradients = tf.gradients(logit, run.output)[0]
         if gradients is None:
             raise ValueError(f"Layer {run.name!r} has no effect on the model's answer.")
-        return combine(tf.cast(run.output, tf.float32), tf.cast(gradients, tf.float32) / units)
+        gradients = tf.cast(gradients, tf.float32) / units
+        return combine(tf.cast(run.output, tf.float32), gradients), logits
 
-    return _in_batches(combined, images, targets)
+    key = combine.__name__, layer, predicted
+    made, logits = _in_batches(combined, images, targets, keep=(model, key))
+    classes = logits.shape[1]
+    if not 0 <= targets.min() <= targets.max() < classes:
+        raise ValueError(f"target {target!r} is no class: the model has 0 to {classes - 1}.")
+    return made
 
 
 def _logits(output):

@@ -87,7 +87,11 @@ def compare(contenders, repetitions, warm_up=1, arguments=()):
     for number in range(-warm_up, repetitions):
         for label in list(pools)[:: 1 if number % 2 else -1]:
             seconds = ask(label, _repeat)
-            if seconds is not None and number >= 0:
+            if seconds is None:
+                continue
+            if number == -warm_up:
+                measured[label]["first_seconds"] = seconds
+            if number >= 0:
                 measured[label]["seconds"].append(seconds)
                 print(f"  {label:36} {seconds:8.2f} s", flush=True)
     for label in list(pools):
@@ -96,6 +100,10 @@ def compare(contenders, repetitions, warm_up=1, arguments=()):
         if label in pools:
             measured[label] |= {"peak_bytes": peak} | judged
             pools[label].shutdown()
+    if "error" in measured["ours"]:
+        raise RuntimeError(
+            f"Ours failed, so there is nothing to compare: {measured['ours']['error']}"
+        )
     return told(measured)
 
 
@@ -106,9 +114,8 @@ def told(measured):
     for row in rows.values():
         if "seconds" in row:
             scale = ours.get("amount", 1) / row.get("amount", 1)
-            if "seconds" in ours:
-                pairs = zip(row["seconds"], ours["seconds"])
-                row["ratio"] = spread([scale * theirs / own for theirs, own in pairs])
+            pairs = zip(row["seconds"], ours["seconds"])
+            row["ratio"] = spread([scale * theirs / own for theirs, own in pairs])
             row["seconds"] = spread(row["seconds"])
     return rows
 

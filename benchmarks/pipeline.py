@@ -4,7 +4,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
-SIDE, BATCH, STEPS = 144, 64, 40
+SIDE, BATCH, STEPS = 144, 64, 24
 CLASSES = ["cats", "dogs"]
 
 
@@ -13,14 +13,13 @@ def _ours(data):
 
     So each epoch decodes its part of them: here, a ninth of what the batches take.
     """
-    import notebook
+    import cells
 
-    cells = notebook.definitions()
-    epochs = next(epochs for side, epochs, _ in cells.STAGES if side == SIDE)
-    strength = next(strength for side, _, strength in cells.STAGES if side == SIDE)
+    notebook = cells.definitions()
+    epochs, strength = next(stage[1:] for stage in notebook.STAGES if stage[0] == SIDE)
     side = SIDE * 5 // 4
-    cells.DATA = data
-    photos, labels = cells.load("validation", side)
+    notebook.DATA = data
+    photos, labels = notebook.load("validation", side)
     share = tempfile.TemporaryDirectory()
     for kind in CLASSES:
         files = sorted(Path(data, "train", kind).iterdir())[: STEPS * BATCH // epochs // 2]
@@ -30,9 +29,9 @@ def _ours(data):
             (folder / file.name).symlink_to(file.resolve())
 
     def batches():
-        cells.DATA = share.name
-        cells.load("part", side)
-        return iter(cells.batches(photos, labels, SIDE, strength))
+        notebook.DATA = share.name
+        notebook.load("part", side)
+        return iter(notebook.batches(photos, labels, SIDE, strength))
 
     return batches
 
@@ -95,13 +94,13 @@ def _read(batches):
 
 def _train(batches):
     """Train our net, as the notebook sets it up, on the batches."""
+    import cells
     import keras
-    import notebook
     import numpy as np
 
-    cells = notebook.definitions()
-    keras.mixed_precision.set_global_policy(cells.PRECISION)
-    model = cells.build_model(normalization=cells.FusedBatchNormalization)
+    notebook = cells.definitions()
+    keras.mixed_precision.set_global_policy(notebook.PRECISION)
+    model = notebook.build_model(normalization=notebook.FusedBatchNormalization)
     loss = keras.losses.BinaryCrossentropy(label_smoothing=0.05)
     model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=False)
 

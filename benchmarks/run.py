@@ -72,18 +72,23 @@ def both_nets(title):
 BENCHMARKS = {
     "grad_cam": compared(both_nets("Grad-CAM of 64 photos"), views.GRAD_CAM, 9),
     "activations": compared(
-        both_nets("Activations of every layer for 64 photos"), views.ACTIVATIONS, 7
+        lambda args: {"Activations of all 12 layers for 64 photos, our net": ["ours"]},
+        views.ACTIVATIONS,
+        9,
     ),
     "filter_patterns": compared(
         lambda args: {"Patterns of all 1,040 filters of our net": ["ours"]}, views.PATTERNS, 3, 0
     ),
+    "filter_patterns_long": compared(
+        lambda args: {"The same, the peer with more steps": ["ours"]}, views.PATTERNS_LONG, 1, 0
+    ),
     "pipeline": compared(
-        lambda args: {"2,560 varied photos, 144 pixels": [str(args.data.resolve())]},
+        lambda args: {"1,536 varied photos, 144 pixels": [str(args.data.resolve())]},
         pipeline.READING,
         5,
     ),
     "pipeline_in_training": compared(
-        lambda args: {"Training our net on them": [str(args.data.resolve())]}, pipeline.TRAINING, 5
+        lambda args: {"Training our net on them": [str(args.data.resolve())]}, pipeline.TRAINING, 3
     ),
     "separator": compared(
         lambda args: {
@@ -91,10 +96,10 @@ BENCHMARKS = {
             "25,002 files, from a folder": [unpacked(args)],
         },
         separator.CONTENDERS,
-        5,
+        3,
     ),
     "growth": lambda args: {
-        "rows": separator.growth(args.archive.resolve(), args.repetitions or 3)
+        "photos": separator.growth(args.archive.resolve(), args.repetitions or 3)
     },
     "training": lambda args: training.run(args.data.resolve(), HERE / "training", args.minutes),
 }
@@ -140,8 +145,6 @@ def table(results):
     yield "|---|---|---|---|---|---|"
     for name in BENCHMARKS:
         for title, rows in results.get(name, {}).get("rows", {}).items():
-            if "ours" not in rows:
-                continue
             for label, row in rows.items():
                 first = title if label == "ours" else ""
                 if "error" in row:
@@ -152,13 +155,52 @@ def table(results):
                     yield f"| {' | '.join(cells)} |"
 
 
+def sentences(results):
+    """What the table does not tell."""
+    for name, net in {"grad_cam": "Grad-CAM", "activations": "All activations"}.items():
+        for title, rows in results.get(name, {}).get("rows", {}).items():
+            forward = rows["a forward pass, `model.predict`"]
+            share, first = 1 / forward["ratio"]["median"], rows["ours"]["first_seconds"]
+            yield (
+                f"{net} of {title.rsplit(', ')[-1]} took {share:.2f} times a `model.predict`; "
+                f"the first call, which compiles, took {first:.2g} s, and "
+                f"{forward['first_seconds']:.2g} s."
+            )
+    if "pipeline_in_training" in results:
+        (rows,) = results["pipeline_in_training"]["rows"].values()
+        bare = rows["the same batch again"]["seconds"]["median"]
+        shares = [
+            f"{1 - bare / row['seconds']['median']:.0%} with {label}"
+            for label, row in rows.items()
+            if label != "the same batch again"
+        ]
+        yield f"Of the time of a training step at 144 pixels, photos cost {', '.join(shares)}."
+    if "growth" in results:
+        grown = results["growth"]["photos"].values()
+        times = [f"{row['seconds']['median']:.3g} s for {row['photos']:,}" for row in grown]
+        yield f"`data_separator.py`, with more and more photos: {', '.join(times)}."
+    if "training" in results:
+        for label, net in results["training"]["nets"].items():
+            minutes, highest = net["minutes_to_goal"], max(a for _, a in net["curve"])
+            yield (
+                f"{training.LABELS[label].capitalize()}: "
+                + (f"at {minutes:.1f} minutes" if minutes else "not")
+                + f" above {results['training']['goal']:.0%} of the validation photos for good, "
+                f"{highest:.1%} at best, in {net['minutes']:.0f} minutes."
+            )
+
+
+def block(results):
+    """What stands between the marks in README.md."""
+    lines = [*table(results), "", *(f"- {sentence}" for sentence in sentences(results))]
+    return MARKS[0] + "".join(f"{line}\n" for line in lines) + MARKS[1]
+
+
 def tell(results):
     """Write the README's table and the figure of the training."""
     text = README.read_text()
-    before, rest = text.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    lines = "".join(f"{line}\n" for line in table(results))
-    README.write_text(before + MARKS[0] + lines + MARKS[1] + after)
+    begin, end = text.index(MARKS[0]), text.index(MARKS[1]) + len(MARKS[1])
+    README.write_text(text[:begin] + block(results) + text[end:])
     if "training" in results:
         history = json.loads((HERE.parent / "models" / "metrics.json").read_text())["history"]
         training.draw(results["training"], history, FIGURE)

@@ -7,6 +7,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from measure import spread
+
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ["train", "validation", "test"]
 SPLIT = "import splitfolders, sys; splitfolders.ratio(*sys.argv[1:], seed=0, ratio=(0.8, 0.1, 0.1))"
@@ -142,4 +144,4 @@ def growth(archive, repetitions):
             row["photos"] = sum(1 for _ in (scratch / "out").rglob("*.jpg"))
             shutil.rmtree(scratch / "out")
             print(f"  {row['photos']:>7,} photos {seconds:32.2f} s", flush=True)
-    return rows
+    return {name: row | {"seconds": spread(row["seconds"])} for name, row in rows.items()}

@@ -16,6 +16,11 @@ SEED = 0
 PARTS = 8  # of an epoch, after each of which a peer is saved
 CLASSES = ["cats", "dogs"]
 GOAL = 0.93  # validation accuracy
+LABELS = {
+    "ours": "our net, short schedule",
+    "original": "the original tutorial's net",
+    "xception": "the small Xception of the Keras documentation",
+}
 # The notebook's parameters for a training of a few minutes: small photos, little variation.
 QUICK = {"STAGES": [[64, 6, 0.25], [96, 3, 0.35]], "ROUNDS": [[9, 5e-3]], "WARMUP": 0.08}
 
@@ -164,15 +169,15 @@ def train_ours(data, folder):
     """Run the notebook's cells with QUICK; the clock counts all that happens after its line
     "Training on ...": decoding, compiling, training, validating and saving.
     """
-    import notebook
+    import cells
 
     file, models = folder / "state.json", folder / "models"
     folder.mkdir(parents=True, exist_ok=True)
     state = json.loads(file.read_text()) if file.exists() else {"curve": []}
     program = folder / "cells.py"
-    program.write_text(notebook.training(QUICK | {"DATA": str(data), "MODELS": str(models)}))
+    program.write_text(cells.training(QUICK | {"DATA": str(data), "MODELS": str(models)}))
     environment = os.environ | {
-        "PYTHONPATH": str(notebook.NOTEBOOK.parent),
+        "PYTHONPATH": str(cells.NOTEBOOK.parent),
         "PYTHONUNBUFFERED": "1",
         "MPLBACKEND": "agg",
     }
@@ -226,20 +231,15 @@ def draw(measured, history, figure):
     import matplotlib.pyplot as plt
     import numpy as np
 
-    labels = {
-        "ours": "ours, short schedule",
-        "original": "the original tutorial's net",
-        "xception": "small Xception of the Keras documentation",
-    }
     plt.figure(figsize=(8, 3.6), layout="compressed")
     long = np.cumsum([line["seconds"] for line in history]) / 60
     accuracy = [line["val_accuracy"] for line in history]
-    plt.plot(long, accuracy, color="tab:blue", alpha=0.4, label="ours, as published")
+    plt.plot(long, accuracy, color="tab:blue", alpha=0.4, label="our net, as published")
     for (name, net), colour in zip(
         measured["nets"].items(), ("tab:blue", "tab:orange", "tab:green")
     ):
         minutes, accuracy = zip(*net["curve"])
-        plt.plot(minutes, accuracy, "o-", markersize=3, color=colour, label=labels[name])
+        plt.plot(minutes, accuracy, "o-", markersize=3, color=colour, label=LABELS[name])
     plt.axhline(measured["goal"], color="grey", linewidth=0.8, linestyle="--")
     plt.text(0.3, measured["goal"], f"{measured['goal']:.0%}", va="bottom", color="grey")
     plt.xlabel("minutes of training on two cores")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "cats_vs_dogs.keras"
-EVERY = 20  # one filter in so many is drawn by the peers
+EVERY = 20  # one filter in so many is drawn by the peers; with more steps, in four times so many
 
 
 def _model(name):
@@ -70,7 +70,7 @@ def _predicted(model, photos):
 
 
 def grad_cam_tf_keras_vis(name):
-    """Gradcam with ReplaceToLinear, as in its README, 32 photos a call as they would fit a GPU."""
+    """Gradcam with ReplaceToLinear, as in its README, all photos in one call."""
     from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
     from tf_keras_vis.utils.scores import BinaryScore, CategoricalScore
@@ -78,19 +78,9 @@ def grad_cam_tf_keras_vis(name):
     model, photos = _setting(name)
     answers = _predicted(model, photos)
     score = CategoricalScore if model.output_shape[1] > 1 else BinaryScore
+    score = score(answers.tolist())
     explain = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
-
-    def work():
-        return [
-            explain(
-                score(answers[i : i + 32].tolist()),
-                photos[i : i + 32],
-                penultimate_layer=LAST[name],
-            )
-            for i in (0, 32)
-        ]
-
-    return work
+    return lambda: explain(score, photos, penultimate_layer=LAST[name])
 
 
 def grad_cam_tf_explain(name):
@@ -194,14 +184,14 @@ def _share(model, drawn):
     return {"amount": amount, "alive": len(found), "found": float(np.mean(found))}
 
 
-def _sample(model):
-    """Every 20th filter of each convolution, {layer: indices}, and {layer: what is climbed}."""
+def _sample(model, every):
+    """One in `every` filters of each convolution, {layer: indices}; {layer: what is climbed}."""
     import numpy as np
 
     import visualize
 
     layers = visualize.convolution_layers(model)
-    chosen = {layer: np.arange(0, model.get_layer(layer).filters, EVERY) for layer in layers}
+    chosen = {layer: np.arange(0, model.get_layer(layer).filters, every) for layer in layers}
     return chosen, {layer: visualize.objective(model, layer).split()[0] for layer in layers}
 
 
@@ -225,7 +215,7 @@ def patterns(name):
     return work, lambda drawn: _share(model, drawn)
 
 
-def patterns_tf_keras_vis(name):
+def patterns_tf_keras_vis(name, steps=STEPS, every=EVERY):
     """ActivationMaximization as in its README, all chosen filters of a layer in one batch."""
     import tensorflow as tf
     from tf_keras_vis.activation_maximization import ActivationMaximization
@@ -233,7 +223,7 @@ def patterns_tf_keras_vis(name):
     from tf_keras_vis.utils.scores import CategoricalScore
 
     model = _model(name)
-    sample, climbed = _sample(model)
+    sample, climbed = _sample(model, every)
 
     def work():
         drawn = {}
@@ -242,10 +232,15 @@ def patterns_tf_keras_vis(name):
             maximize = ActivationMaximization(model, model_modifier=modifiers, clone=False)
             seeds = tf.random.uniform((len(chosen), *model.input_shape[1:]), 0, 255)
             score = CategoricalScore(chosen.tolist())
-            drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=STEPS)
+            drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=steps)
         return drawn
 
     return work, lambda drawn: _share(model, drawn)
+
+
+def patterns_tf_keras_vis_long(name):
+    """The same with the 200 steps that are its default."""
+    return patterns_tf_keras_vis(name, 200, 4 * EVERY)
 
 
 def patterns_eager_loop(name):
@@ -260,7 +255,7 @@ def patterns_eager_loop(name):
     import tensorflow as tf
 
     model = _model(name)
-    sample, climbed = _sample(model)
+    sample, climbed = _sample(model, EVERY)
 
     def pattern(part, k):
         image = tf.random.uniform((1, *model.input_shape[1:]), 0.4 * 255, 0.6 * 255)
@@ -303,4 +298,8 @@ PATTERNS = {
     "ours": patterns,
     "tf-keras-vis": patterns_tf_keras_vis,
     "the loop of the textbook": patterns_eager_loop,
+}
+PATTERNS_LONG = {
+    "ours": patterns,
+    "tf-keras-vis, its default of 200 steps": patterns_tf_keras_vis_long,
 }

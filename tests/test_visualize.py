@@ -1,7 +1,9 @@
 """The views against closed forms, finite differences and calls made by hand."""
 
+import gc
 import threading
 import warnings
+import weakref
 
 import cv2
 import keras
@@ -560,6 +562,46 @@ def test_the_model_is_left_as_it_was():
     np.testing.assert_array_equal(model.predict(images, verbose=0), answer)
     model.fit(images, np.ones(3), verbose=0)
     assert (model.get_weights()[-1] != before[2][-1]).any()
+
+
+def test_a_second_call_runs_what_the_first_one_compiled(monkeypatch):
+    model, images = net(), photos()
+    first = list(views_of(model, images))
+    runs, run = [], visualize._run
+    monkeypatch.setattr(
+        visualize, "_run", lambda *args, **last: runs.append(1) or run(*args, **last)
+    )
+    visualize.activations(model, images)
+    visualize.grad_cam(model, images, 1)
+    assert not runs
+    for view, same in zip(views_of(model, images[:2]), first, strict=True):
+        np.testing.assert_allclose(view, same[:2], rtol=1e-5, atol=1e-5)
+    visualize.grad_cam(model, np.uint8(images), 1)
+    assert runs
+
+
+@pytest.mark.parametrize("build", ["functional", "functional in functional", "subclassed"])
+def test_what_changes_between_two_calls_counts(build):
+    model, images = net("softmax", build), photos()
+    before = list(views_of(model, images))
+    randomise(model, seed=2)
+    again = randomise(net("softmax", build), seed=2)
+    for view, same, old in zip(views_of(model, images), views_of(again, images), before):
+        np.testing.assert_allclose(view, same, rtol=1e-5, atol=1e-5)
+        assert np.abs(view - old).max() > 1e-3
+    layer_of(model, "last").activation = keras.activations.tanh
+    (last,) = visualize.activations(model, images, ["last"]).values()
+    assert np.abs(last).max() <= 1 and last.min() < 0
+
+
+def test_a_model_that_was_looked_at_can_go():
+    model = net()
+    list(views_of(model, photos()))
+    gone = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None
 
 
 class Broken(layers.Layer):

@@ -1,8 +1,10 @@
 """The cells of CatsVsDogs.ipynb as Python: what is measured is what a reader runs."""
 
 import ast
+import atexit
 import importlib
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -35,17 +37,23 @@ def definitions():
     """A module with the imports, parameters, functions and classes of the notebook, and no work."""
     kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
     program = []
-    for source, tags in _cells():
+    for source, _ in _cells():
         for statement in ast.parse(source).body:
-            constant = isinstance(statement, ast.Assign) and isinstance(
-                statement.value, (ast.Constant, ast.List)
-            )
-            if isinstance(statement, kept) or constant or "parameters" in tags:
-                program.append(ast.get_source_segment(source, statement))
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "cats_vs_dogs.py").write_text("\n\n".join(program))
-        sys.path.insert(0, folder)
-        try:
-            return importlib.import_module("cats_vs_dogs")
-        finally:
-            sys.path.remove(folder)
+            if isinstance(statement, kept) or _is_constant(statement):
+                program.append(ast.unparse(statement))
+    folder = tempfile.mkdtemp()  # TensorFlow reads the source of a function when it compiles it
+    atexit.register(shutil.rmtree, folder)
+    Path(folder, "cats_vs_dogs.py").write_text("\n\n".join(program))
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module("cats_vs_dogs")
+    finally:
+        sys.path.remove(folder)
+
+
+def _is_constant(statement):
+    try:
+        ast.literal_eval(statement.value)
+    except (AttributeError, ValueError):
+        return False
+    return isinstance(statement, ast.Assign)

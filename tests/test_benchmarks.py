@@ -1,0 +1,286 @@
+"""What the benchmarks compute beside the times, and that the README tells what they measured."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cells
+import keras
+import measure
+import numpy as np
+import pytest
+import run
+import separator
+import training
+from keras import layers
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+RESULTS = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+
+
+# ---------------------------------------------------------------------------------- what is told
+
+
+def test_the_readme_tells_what_was_measured():
+    assert run.block(RESULTS) in (ROOT / "README.md").read_text()
+
+
+def test_the_table_has_a_line_for_every_contender():
+    contenders = [
+        label
+        for benchmark in RESULTS.values()
+        for rows in benchmark.get("rows", {}).values()
+        for label in rows
+    ]
+    assert len(contenders) > 15
+    assert len(list(run.table(RESULTS))) == 2 + len(contenders)
+
+
+def test_an_error_is_told_in_the_place_of_a_time():
+    rows = {"ours": {"seconds": measure.spread([2.0]), "ratio": measure.spread([1.0])}}
+    rows["ours"]["peak_bytes"] = 3e9
+    rows["peer"] = {"error": "ValueError: no map"}
+    *_, ours, peer = run.table({"grad_cam": {"rows": {"Heat": rows}}})
+    assert ours == "| Heat | ours | 2 s | 1 | 3.0 GB |  |"
+    assert peer == "|  | peer | fails | | | `ValueError: no map` |"
+
+
+def test_the_results_say_what_they_hold_for():
+    for benchmark in RESULTS.values():
+        assert benchmark["processor"] and benchmark["cores"] and benchmark["date"]
+        assert {"tensorflow", "tf-keras-vis", "split-folders"} <= set(benchmark["versions"])
+    assert not re.search(r"/(home|root|tmp|work|Users)/", json.dumps(RESULTS))
+
+
+def test_the_peers_are_pinned():
+    lines = (ROOT / "benchmarks" / "requirements.txt").read_text().split()[2:]
+    assert {"tf-keras-vis==0.8.7", "tf-explain==0.3.1"} <= set(lines)
+    for benchmark in RESULTS.values():
+        for name, version in (line.split("==") for line in lines):
+            assert benchmark["versions"][name] == version
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [(["grad_kam"], "grad_kam is no benchmark"), (["--minutes", "x"], "invalid float")],
+)
+def test_wrong_arguments_get_one_sentence(arguments, words):
+    command = [sys.executable, ROOT / "benchmarks" / "run.py", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and words in done.stderr and "Traceback" not in done.stderr
+
+
+# ------------------------------------------------------------------------------- how it is timed
+
+
+def test_ratios_are_those_of_the_same_round_and_amount():
+    told = measure.told(
+        {
+            "ours": {"seconds": [1.0, 2.0, 4.0], "amount": 100},
+            "peer": {"seconds": [3.0, 4.0, 4.0], "amount": 50},
+            "broken": {"error": "TypeError: x"},
+        }
+    )
+    assert told["peer"]["ratio"] == {"median": 4.0, "minimum": 2.0, "maximum": 6.0}
+    assert told["peer"]["seconds"] == {"median": 4.0, "minimum": 3.0, "maximum": 4.0}
+    assert told["ours"]["ratio"] == {"median": 1.0, "minimum": 1.0, "maximum": 1.0}
+    assert told["broken"] == {"error": "TypeError: x"}
+
+
+CONTENDERS = """
+import os
+
+def note(text):
+    with open(os.environ["LOG"], "a") as log:
+        log.write(text + " ")
+
+def ours(gift):
+    def work():
+        note("ours")
+        return bytearray(300_000_000)
+    return work, lambda made: {"amount": 2, "gift": gift, "size": len(made)}
+
+def peer(gift):
+    return lambda: note("peer")
+
+def broken_at_work(gift):
+    def work():
+        raise ValueError("it is\\n  broken")
+    return work
+
+def broken_from_the_start(gift):
+    raise ImportError("no such peer")
+"""
+
+
+def test_contenders_take_turns_and_a_broken_one_stops_no_other(tmp_path, monkeypatch):
+    (tmp_path / "some_contenders.py").write_text(CONTENDERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    import some_contenders as them
+
+    contenders = {
+        "ours": them.ours,
+        "broken": them.broken_at_work,
+        "peer": them.peer,
+        "absent": them.broken_from_the_start,
+    }
+    measured = measure.compare(contenders, repetitions=2, warm_up=1, arguments=["a gift"])
+    assert measured["broken"] == {"error": "ValueError: it is broken"}
+    assert measured["absent"] == {"error": "ImportError: no such peer"}
+    turns = (tmp_path / "log").read_text().split()
+    assert turns in (["ours", "peer", "peer", "ours"] * 2)[:6], turns
+    assert measured["ours"]["gift"] == "a gift" and measured["ours"]["size"] == 300_000_000
+    assert 0.3e9 < measured["ours"]["peak_bytes"] < 0.6e9 > measured["peer"]["peak_bytes"]
+    assert measured["peer"]["first_seconds"] > 0
+
+
+# ------------------------------------------------------------------------------------ separator
+
+
+def test_what_a_separation_lets_through(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = [Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8)) for _ in range(4)]
+    places = {
+        "train/cats/0.jpg": 0,
+        "train/dogs/1.jpg": 1,
+        "train/dogs/1-again.jpg": 1,  # a pair in one split
+        "val/cats/2.jpg": 2,
+        "test/cats/2-smaller.jpg": 2,  # a pair across two
+        "test/dogs/3.jpg": 3,
+    }
+    for place, number in places.items():
+        file = tmp_path / "split" / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture = pictures[number].resize((25, 20)) if "smaller" in place else pictures[number]
+        picture.save(file, quality=90)
+    whole = (tmp_path / "split/train/cats/0.jpg").read_bytes()
+    (tmp_path / "split/train/cats/half.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "split/train/cats/Thumbs.db").write_bytes(b"no photo")
+    (tmp_path / "unpacked" / "PetImages" / "Cat").mkdir(parents=True)
+    (tmp_path / "unpacked" / "PetImages" / "Cat" / "0.jpg").write_bytes(whole)
+    assert separator._let_through(tmp_path) == {
+        "photos": 6,
+        "broken_files": 2,
+        "pairs": 2,
+        "pairs_across_splits": 1,
+    }
+
+
+def test_turned_photos_are_four_different_ones(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    (tmp_path / "source" / "cats").mkdir(parents=True)
+    Image.fromarray(photo).save(tmp_path / "source" / "cats" / "a.jpg", quality=95)
+    separator._turned(tmp_path / "source", tmp_path / "target", 4)
+    made = sorted((tmp_path / "target" / "cats").iterdir())
+    for file, expected in zip(made, [photo, photo[:, ::-1], photo[::-1], photo[::-1, ::-1]]):
+        assert np.abs(np.asarray(Image.open(file), float) - expected).mean() < 10
+    assert len(made) == 4
+
+
+# ------------------------------------------------------------------------------------- training
+
+
+def test_the_short_training_is_the_notebooks_with_other_parameters():
+    program = cells.training({"STAGES": [[8, 1, 0.0]], "DATA": "elsewhere"})
+    names = {}
+    for line in program.splitlines():
+        if match := re.match(r"(STAGES|DATA|SEED) = (.*)", line):
+            names[match[1]] = match[2]
+    assert names["STAGES"] == "[[8, 1, 0.0]]" and names["DATA"] == "'elsewhere'"
+    assert names["SEED"].startswith("0")
+    assert program.count("model.fit(") == 1 and 'load("test"' not in program
+    compile(program, "cells", "exec")
+
+
+def test_the_notebooks_definitions_do_nothing_but_define():
+    notebook = cells.definitions()
+    assert notebook.build_model(128).count_params() == 1_097_313
+    assert not hasattr(notebook, "history") and not hasattr(notebook, "photos")
+
+
+def test_the_peers_are_those_that_their_authors_describe():
+    model, optimizer, augment = training.original()
+    assert model.input_shape == (None, 150, 150, 3) and augment is None
+    assert model.count_params() / 1e6 == pytest.approx(3.6, abs=0.05)
+    kernels = [layer.kernel.shape for layer in model.layers if isinstance(layer, layers.Conv2D)]
+    assert [kernel[-1] for kernel in kernels] == [32, 32, 64, 64, 128, 128]
+    assert isinstance(optimizer, keras.optimizers.RMSprop)
+    model, optimizer, augment = training.xception()
+    assert model.input_shape == (None, 180, 180, 3) and len(augment.layers) == 2
+    separable = [layer for layer in model.layers if isinstance(layer, layers.SeparableConv2D)]
+    assert [layer.filters for layer in separable] == [256, 256, 512, 512, 728, 728, 1024]
+    assert isinstance(optimizer, keras.optimizers.Adam)
+
+
+@pytest.mark.parametrize(
+    "accuracies, minutes",
+    [
+        ([0.5, 0.93, 0.95], 2),
+        ([0.94, 0.92, 0.93, 0.96], 3),
+        ([0.94, 0.92], None),
+        ([0.99], 1),
+    ],
+)
+def test_the_goal_is_reached_when_no_later_validation_falls_below_it(accuracies, minutes):
+    assert training.reached([[i + 1, a] for i, a in enumerate(accuracies)]) == minutes
+
+
+def tiny():
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Flatten(),
+            layers.Dense(1, "sigmoid"),
+        ]
+    )
+    return model, keras.optimizers.Adam(0.01), None
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 40), ("validation", 6)):
+        for kind, low in (("cats", 0), ("dogs", 120)):
+            folder = tmp_path / "data" / split / kind
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(low, low + 120, (16, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return tmp_path / "data"
+
+
+def test_a_stopped_training_ends_like_one_that_was_not(data, tmp_path, monkeypatch):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            self.now += 15.0
+            return self.now
+
+    def train(folder):
+        return training.train_peer("tiny", data, tmp_path / folder, 5)
+
+    monkeypatch.setitem(training.PEERS, "tiny", (tiny, 4, 1))
+    monkeypatch.setattr(training, "time", Clock())
+    whole = train("whole")
+    assert len(whole["curve"]) >= 4 and whole["curve"][-1][1] == 1
+    saves, save = [], training.save
+
+    def stopping(file, state):
+        save(file, state)
+        saves.append(state["parts"])
+        if len(saves) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train("stopped")
+    resumed = train("stopped")
+    for key in ("parts", "seconds", "curve", "epochs"):
+        assert resumed[key] == whole[key]
+    assert saves == [*range(1, whole["parts"] + 1)]
