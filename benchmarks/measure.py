@@ -1,9 +1,10 @@
 """Contenders in turn, each in a process of its own: seconds, peak memory and what came of it."""
 
 import importlib
+import json
 import os
 import platform
-import resource
+import re
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -41,11 +42,18 @@ def _repeat():
     return time.perf_counter() - begin
 
 
-def _peak():
-    """Bytes of the largest process, this one or one that it waited for."""
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    peaks = [resource.getrusage(which).ru_maxrss for which in who]
-    return max(peaks) * (1 if sys.platform == "darwin" else 1024)
+def peak_bytes():
+    """Most memory that this process, or one that it waited for, ever held; not on Windows."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux, where getrusage also counts the parent before this began
+        own = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024
+    else:
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return max(own, children)
 
 
 def _judge():
@@ -95,7 +103,7 @@ def compare(contenders, repetitions, warm_up=1, arguments=()):
                 measured[label]["seconds"].append(seconds)
                 print(f"  {label:36} {seconds:8.2f} s", flush=True)
     for label in list(pools):
-        peak = ask(label, _peak)
+        peak = ask(label, peak_bytes)
         judged = ask(label, _judge)
         if label in pools:
             measured[label] |= {"peak_bytes": peak} | judged
@@ -118,6 +126,13 @@ def told(measured):
             row["ratio"] = spread([scale * theirs / own for theirs, own in pairs])
             row["seconds"] = spread(row["seconds"])
     return rows
+
+
+def save(file, values):
+    """Write JSON, whole or not at all."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=1) + "\n")
+    partial.replace(file)
 
 
 def processor():

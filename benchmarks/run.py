@@ -15,7 +15,6 @@ import importlib.util
 import json
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def compared(titles, contenders, repetitions, warm_up=1):
 
 def unpacked(args):
     """A folder of the photos beside the archive's, made once."""
-    folder = HERE / "training" / "unpacked"
+    folder = HERE / "work" / "unpacked"
     if not folder.exists():
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -70,7 +69,7 @@ def both_nets(title):
 
 
 BENCHMARKS = {
-    "grad_cam": compared(both_nets("Grad-CAM of 64 photos"), views.GRAD_CAM, 9),
+    "grad_cam": compared(both_nets("Grad-CAM of 64 photos"), views.GRAD_CAM, 5),
     "activations": compared(
         lambda args: {"Activations of all 12 layers for 64 photos, our net": ["ours"]},
         views.ACTIVATIONS,
@@ -101,7 +100,7 @@ BENCHMARKS = {
     "growth": lambda args: {
         "photos": separator.growth(args.archive.resolve(), args.repetitions or 3)
     },
-    "training": lambda args: training.run(args.data.resolve(), HERE / "training", args.minutes),
+    "training": lambda args: training.run(args.data.resolve(), HERE / "work", args.minutes),
 }
 NEEDS = {
     "archive": {"separator", "growth"},
@@ -122,7 +121,7 @@ def times(row):
 
 
 def memory(row):
-    return f"{row['peak_bytes'] / 1e9:.1f} GB"
+    return f"{row['peak_bytes'] / 1e6:,.0f} MB"
 
 
 def quality(row):
@@ -159,12 +158,14 @@ def sentences(results):
     """What the table does not tell."""
     for name, net in {"grad_cam": "Grad-CAM", "activations": "All activations"}.items():
         for title, rows in results.get(name, {}).get("rows", {}).items():
-            forward = rows["a forward pass, `model.predict`"]
-            share, first = 1 / forward["ratio"]["median"], rows["ours"]["first_seconds"]
+            shares = [
+                f"{1 / row['ratio']['median']:.2f} times {label.removeprefix('a forward pass, ')}"
+                for label, row in rows.items()
+                if label.startswith("a forward pass")
+            ]
             yield (
-                f"{net} of {title.rsplit(', ')[-1]} took {share:.2f} times a `model.predict`; "
-                f"the first call, which compiles, took {first:.2g} s, and "
-                f"{forward['first_seconds']:.2g} s."
+                f"{net} of {title.rsplit(', ')[-1]} took {' and '.join(shares)}; its first call, "
+                f"which compiles, {rows['ours']['first_seconds']:.2g} s."
             )
     if "pipeline_in_training" in results:
         (rows,) = results["pipeline_in_training"]["rows"].values()
@@ -186,7 +187,8 @@ def sentences(results):
                 f"{training.LABELS[label].capitalize()}: "
                 + (f"at {minutes:.1f} minutes" if minutes else "not")
                 + f" above {results['training']['goal']:.0%} of the validation photos for good, "
-                f"{highest:.1%} at best, in {net['minutes']:.0f} minutes."
+                f"{highest:.1%} at best, in {net['minutes']:.0f} minutes and {net['epochs']:.3g} "
+                f"epochs; {net['peak_bytes'] / 1e9:.1f} GB."
             )
 
 
@@ -215,6 +217,7 @@ def main():
     parser.add_argument("--repetitions", type=int, help="of what is timed")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     args = parser.parse_args()
+    (HERE / "work").mkdir(exist_ok=True)
     names = args.names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"{', '.join(sorted(unknown))} is no benchmark: {', '.join(BENCHMARKS)} are.")
@@ -239,9 +242,7 @@ def main():
         measured = BENCHMARKS[name](args) | measure.conditions()
         measured["date"] = time.strftime("%Y-%m-%d", time.gmtime())
         results = (json.loads(RESULTS.read_text()) if RESULTS.exists() else {}) | {name: measured}
-        with tempfile.NamedTemporaryFile("w", dir=HERE, delete=False) as partial:
-            partial.write(json.dumps(results, indent=1) + "\n")
-        Path(partial.name).replace(RESULTS)  # whole or not at all
+        measure.save(RESULTS, results)
         tell(results)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from measure import spread
 
 ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "benchmarks" / "work"  # out of sight of git, on the disk of the project
 SPLITS = ["train", "validation", "test"]
 SPLIT = "import splitfolders, sys; splitfolders.ratio(*sys.argv[1:], seed=0, ratio=(0.8, 0.1, 0.1))"
 ALIKE = 0.99  # correlation of two thumbnails from which they are one photo
@@ -27,7 +28,7 @@ def _work(separate):
     def work():
         while folders:
             shutil.rmtree(folders.pop())
-        folders.append(Path(tempfile.mkdtemp(dir=ROOT / "benchmarks")))
+        folders.append(Path(tempfile.mkdtemp(dir=WORK)))
         separate(folders[-1])
         return folders[-1]
 
@@ -120,7 +121,7 @@ def _turned(source, target, times):
 def growth(archive, repetitions):
     """Seconds of data_separator.py for 2,500, 25,000 and 100,000 photos, in turn."""
     rows = {}
-    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as scratch:
+    with tempfile.TemporaryDirectory(dir=WORK) as scratch:
         scratch = Path(scratch)
         _run("unzip", "-q", archive, "-d", scratch / "unpacked")
         _turned(scratch / "unpacked", scratch / "100000", 4)

@@ -6,11 +6,12 @@ A training can be stopped at any time, and goes on where it was last saved when 
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from measure import peak_bytes, save
 
 SEED = 0
 PARTS = 8  # of an epoch, after each of which a peer is saved
@@ -91,12 +92,6 @@ def load(folder, side):
     return photos, labels
 
 
-def save(file, state):
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(state))
-    os.replace(partial, file)  # whole or not at all
-
-
 def train_peer(name, data, folder, minutes):
     """Train until the clock shows `minutes`; returns {curve: [[minutes, accuracy], ...], ...}.
 
@@ -158,8 +153,7 @@ def train_peer(name, data, folder, minutes):
             print(f"{name} {clock:5.1f} min  validation accuracy {accuracy:.4f}", flush=True)
         state["epochs"] = state["parts"] / PARTS
         state["parameters"] = model.count_params()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        state["peak_bytes"] = max(peak, state.get("peak_bytes", 0))
+        state["peak_bytes"] = max(peak_bytes(), state.get("peak_bytes", 0))
         state["checkpoint"] = Path(manager.save()).name
         save(file, state)
     return state
@@ -195,10 +189,9 @@ def train_ours(data, folder):
             state["epochs"] = int(epoch[1])
             save(file, state)
             print(f"ours {minutes:5.1f} min  {line}", end="", flush=True)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    if process.wait():
         raise RuntimeError(f"The notebook's cells failed: run {program} to see how.")
-    state["peak_bytes"] = max(usage.ru_maxrss * 1024, state.get("peak_bytes", 0))
+    state["peak_bytes"] = max(peak_bytes(), state.get("peak_bytes", 0))
     save(file, state)
     return state
 

@@ -44,7 +44,7 @@ def test_an_error_is_told_in_the_place_of_a_time():
     rows["ours"]["peak_bytes"] = 3e9
     rows["peer"] = {"error": "ValueError: no map"}
     *_, ours, peer = run.table({"grad_cam": {"rows": {"Heat": rows}}})
-    assert ours == "| Heat | ours | 2 s | 1 | 3.0 GB |  |"
+    assert ours == "| Heat | ours | 2 s | 1 | 3,000 MB |  |"
     assert peer == "|  | peer | fails | | | `ValueError: no map` |"
 
 
@@ -116,6 +116,7 @@ def broken_from_the_start(gift):
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the peak memory so")
 def test_contenders_take_turns_and_a_broken_one_stops_no_other(tmp_path, monkeypatch):
     (tmp_path / "some_contenders.py").write_text(CONTENDERS)
     monkeypatch.syspath_prepend(tmp_path)
@@ -132,7 +133,7 @@ def test_contenders_take_turns_and_a_broken_one_stops_no_other(tmp_path, monkeyp
     assert measured["broken"] == {"error": "ValueError: it is broken"}
     assert measured["absent"] == {"error": "ImportError: no such peer"}
     turns = (tmp_path / "log").read_text().split()
-    assert turns in (["ours", "peer", "peer", "ours"] * 2)[:6], turns
+    assert turns == ["ours", "peer", "peer", "ours", "ours", "peer"]
     assert measured["ours"]["gift"] == "a gift" and measured["ours"]["size"] == 300_000_000
     assert 0.3e9 < measured["ours"]["peak_bytes"] < 0.6e9 > measured["peer"]["peak_bytes"]
     assert measured["peer"]["first_seconds"] > 0
@@ -143,7 +144,8 @@ def test_contenders_take_turns_and_a_broken_one_stops_no_other(tmp_path, monkeyp
 
 def test_what_a_separation_lets_through(tmp_path):
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8)) for _ in range(4)]
+    blocks = rng.integers(0, 255, (4, 4, 5, 3), np.uint8)
+    pictures = [Image.fromarray(block).resize((100, 80)) for block in blocks]
     places = {
         "train/cats/0.jpg": 0,
         "train/dogs/1.jpg": 1,
@@ -155,7 +157,7 @@ def test_what_a_separation_lets_through(tmp_path):
     for place, number in places.items():
         file = tmp_path / "split" / place
         file.parent.mkdir(parents=True, exist_ok=True)
-        picture = pictures[number].resize((25, 20)) if "smaller" in place else pictures[number]
+        picture = pictures[number].resize((50, 40)) if "smaller" in place else pictures[number]
         picture.save(file, quality=90)
     whole = (tmp_path / "split/train/cats/0.jpg").read_bytes()
     (tmp_path / "split/train/cats/half.jpg").write_bytes(whole[: len(whole) // 2])
@@ -171,7 +173,8 @@ def test_what_a_separation_lets_through(tmp_path):
 
 
 def test_turned_photos_are_four_different_ones(tmp_path):
-    photo = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    photo = np.random.default_rng(0).integers(0, 255, (8, 8, 1), np.uint8)
+    photo = photo.repeat(8, 0).repeat(8, 1).repeat(3, 2)
     (tmp_path / "source" / "cats").mkdir(parents=True)
     Image.fromarray(photo).save(tmp_path / "source" / "cats" / "a.jpg", quality=95)
     separator._turned(tmp_path / "source", tmp_path / "target", 4)
@@ -230,15 +233,9 @@ def test_the_goal_is_reached_when_no_later_validation_falls_below_it(accuracies,
 
 
 def tiny():
-    model = keras.Sequential(
-        [
-            keras.Input((16, 16, 3)),
-            layers.Rescaling(1 / 255),
-            layers.Flatten(),
-            layers.Dense(1, "sigmoid"),
-        ]
-    )
-    return model, keras.optimizers.Adam(0.01), None
+    parts = [layers.Rescaling(1 / 255), layers.GlobalAveragePooling2D(), layers.Dense(1, "sigmoid")]
+    model = keras.Sequential([keras.Input((16, 16, 3)), *parts])
+    return model, keras.optimizers.Adam(0.1), None
 
 
 @pytest.fixture
@@ -254,6 +251,7 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the peak memory so")
 def test_a_stopped_training_ends_like_one_that_was_not(data, tmp_path, monkeypatch):
     class Clock:
         now = 0.0
@@ -268,7 +266,7 @@ def test_a_stopped_training_ends_like_one_that_was_not(data, tmp_path, monkeypat
     monkeypatch.setitem(training.PEERS, "tiny", (tiny, 4, 1))
     monkeypatch.setattr(training, "time", Clock())
     whole = train("whole")
-    assert len(whole["curve"]) >= 4 and whole["curve"][-1][1] == 1
+    assert len(whole["curve"]) == 5 and whole["curve"][-1][1] > 0.9
     saves, save = [], training.save
 
     def stopping(file, state):

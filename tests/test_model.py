@@ -94,12 +94,6 @@ def test_the_readme_tells_the_share_of_patterns_found():
     assert f"{share} of the filters" in (ROOT / "README.md").read_text()
 
 
-def test_the_readme_tells_the_separators_ratio():
-    results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
-    ratio = results["separator"]["ratio"]["median"]
-    assert f"{ratio:.2f} times" in (ROOT / "README.md").read_text()
-
-
 @pytest.mark.skipif(not SHARED.exists(), reason="the data set is not here")
 def test_its_accuracy_on_the_test_photos(model, tmp_path):
     archive = tmp_path / "photos.zip"
