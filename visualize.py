@@ -2,8 +2,9 @@
 
 Plain functions on arrays, for any Keras 3 image classifier on the TensorFlow backend. Nothing is
 rebuilt: the model runs as it is, in inference mode, and what its layers return is recorded on the
-way. So Sequential, functional, subclassed and nested models all work, and none is changed. As in
-Keras' own `predict`, the first call compiles, and later ones on images of that shape reuse it.
+way. So Sequential, functional, subclassed and nested models all work, and none is changed. The
+first call compiles, as that of Keras' `predict` does, and later ones on images of that shape reuse
+what it compiled.
 
 `images` are always (n, height, width, channels), uint8 or float, with the values that the model
 takes. Every function returns NumPy arrays.
@@ -265,11 +266,12 @@ def _check(model, images, any_size=False):
 _compiled = weakref.WeakKeyDictionary()
 
 
-def _in_batches(function, *arrays, batch=BATCH, keep=None):
-    """Compile `function` and run it on `batch` rows of the arrays at a time, which bounds memory.
+def _in_batches(function, *arrays, batch=None, keep=None):
+    """Compile `function` and run it on BATCH rows of the arrays at a time, which bounds memory.
 
     `keep` is (model, name of the function and all else that it depends on): it is compiled once.
     """
+    batch = batch or BATCH
     signature = [tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays]
     model, key = keep or (None, None)
     kept = _kept(model) if keep else {}
@@ -285,19 +287,26 @@ def _in_batches(function, *arrays, batch=BATCH, keep=None):
 
 
 def _kept(model):
-    """What was compiled for the model as it is now, {key: function}; empty if a layer was changed.
+    """What was compiled for the model as it is now, {key: function}.
 
-    It goes with the model, which is not referred to, and holds none of its weights or images.
+    It is empty once a layer, an activation, a precision or a variable is another one; what a
+    subclassed model decides in Python is not noticed, as in `predict`. It goes with the model,
+    which it does not refer to.
     """
-    layers = [
+    parts = [
         (weakref.ref(layer), getattr(layer, "activation", None), layer.dtype_policy.name)
         for layer in model._flatten_layers()
     ]
+    now = parts, [id(variable) for variable in model.variables]
     was, functions = _compiled.get(model, (None, {}))
-    if was != layers:
+    if was != now:
         functions = {}
-        _compiled[model] = layers, functions
+        _compiled[model] = now, functions
     return functions
+
+
+def _key(layer):
+    return layer if isinstance(layer, keras.Layer) else str(layer)
 
 
 # ------------------------------------------------------------------------------------- activations
@@ -322,6 +331,7 @@ def activations(model, images, layers=None):
     than once in the model counts with its last run. Raises ValueError for a layer without a map.
     """
     images = _check(model, images)
+    layers = None if layers is None else tuple(layers)
 
     def maps(batch):
         _, runs = _run(model, batch)
@@ -334,8 +344,8 @@ def activations(model, images, layers=None):
             chosen = [runs[_find(runs, layer)] for layer in layers]
         return {run.name: tf.cast(run.output, tf.float32) for run in chosen}
 
-    chosen = None if layers is None else tuple(layers)
-    return _in_batches(maps, images, keep=(model, ("activations", chosen)))
+    key = "activations", layers and tuple(map(_key, layers))
+    return _in_batches(maps, images, keep=(model, key))
 
 
 # ----------------------------------------------------------------------------------------- filters
@@ -565,7 +575,7 @@ def _evidence(model, images, target, layer, combine):
         gradients = tf.cast(gradients, tf.float32) / units
         return combine(tf.cast(run.output, tf.float32), gradients), logits
 
-    key = combine.__name__, layer, predicted
+    key = combine.__name__, _key(layer), predicted
     made, logits = _in_batches(combined, images, targets, keep=(model, key))
     classes = logits.shape[1]
     if not 0 <= targets.min() <= targets.max() < classes:

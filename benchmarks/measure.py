@@ -32,11 +32,14 @@ _at_work = {}  # in a contender's process
 def _set_up(module, function, arguments):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     made = getattr(importlib.import_module(module), function)(*arguments)
-    _at_work["work"], _at_work["judge"] = made if isinstance(made, tuple) else (made, None)
+    made = made if isinstance(made, tuple) else (made,)
+    _at_work.update({"judge": lambda result: {}, "tidy": lambda: None})
+    _at_work.update(zip(("work", "judge", "tidy"), made))
 
 
 def _repeat():
     _at_work["result"] = None  # so that two results never count as the memory of one
+    _at_work["tidy"]()
     begin = time.perf_counter()
     _at_work["result"] = _at_work["work"]()
     return time.perf_counter() - begin
@@ -57,7 +60,11 @@ def peak_bytes():
 
 
 def _judge():
-    return _at_work["judge"](_at_work["result"]) if _at_work["judge"] else {}
+    return _at_work["judge"](_at_work["result"])
+
+
+def _tidy():
+    return _at_work["tidy"]()
 
 
 def spread(values):
@@ -65,20 +72,21 @@ def spread(values):
 
 
 def sentence(error):
-    """An error in a line, without a path of this machine."""
-    text = " ".join(str(error).split()).replace(str(Path.home()), "~")
-    text = f"{type(error).__name__}: {text}"
+    """An error in a line of a table, without a path of this machine."""
+    text = re.sub(r"(/[\w.~+-]+)+/", "", " ".join(str(error).split()))  # no folders
+    text = f"{type(error).__name__}: {text}".replace("|", "/").replace("`", "'")
     return text if len(text) <= 200 else text[:199] + "…"
 
 
 def compare(contenders, repetitions, warm_up=1, arguments=()):
     """Time {label: function} in turn, "ours" among them: {label: what was measured}.
 
-    A function sets up and returns the work, or the work and a judge of its result. It must lie at
-    the top of a module. What is timed are the repetitions of the work after `warm_up` of them, one
-    contender after the other, and the next round the other way round. `ratio` is a contender's time
-    over ours in the same round, both for the same `amount`, if the judge tells one. What fails,
-    fails with its error, and the others go on.
+    A function sets up and returns the work, or (work, judge of its result), or also what tidies up
+    before each round and at the end. It must lie at the top of a module. What is timed are the
+    repetitions of the work after `warm_up` of them, one contender after the other, and the next
+    round the other way round. `ratio` is a contender's time over ours in the same round, both for
+    the same `amount`, if the judge tells one. What fails, fails with its error, and the others go
+    on. Raises RuntimeError if ours fails.
     """
     pools, measured = {}, {label: {"seconds": []} for label in contenders}
 
@@ -105,6 +113,7 @@ def compare(contenders, repetitions, warm_up=1, arguments=()):
     for label in list(pools):
         peak = ask(label, peak_bytes)
         judged = ask(label, _judge)
+        ask(label, _tidy)
         if label in pools:
             measured[label] |= {"peak_bytes": peak} | judged
             pools[label].shutdown()
@@ -140,7 +149,8 @@ def processor():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
 
 
 def conditions():

@@ -3,17 +3,20 @@
     python benchmarks/run.py [NAME ...] [--archive kagglecatsanddogs.zip] [--data data]
                              [--minutes 60] [--repetitions N] [--table]
 
-NAME is any of grad_cam, activations, filter_patterns, pipeline, separator, growth and training;
-none is all. Needs benchmarks/requirements.txt; separator and growth also need `unzip` and an
-archive of the photos, pipeline and training the folders that data_separator.py makes of it. Each
+NAME is any of grad_cam, grad_cam_mobilenet, activations, filter_patterns, filter_patterns_tuned,
+pipeline, pipeline_in_training, separator, separator_from_folder, growth and training; none is all.
+Needs benchmarks/requirements.txt; the separators and growth also need `unzip` and Microsoft's
+archive of the photos; pipeline and training the folders that data_separator.py makes of it. Each
 name, once measured, goes into benchmarks/results.json; from that file come the table in README.md
-and images/figures/training.png (--table: only these). Leave the machine alone meanwhile.
+and images/figures/training.png (--table: only these). A training that was stopped goes on; delete
+benchmarks/work to train afresh. Leave the machine alone meanwhile.
 """
 
 import argparse
 import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,82 +31,87 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
 README = HERE.parent / "README.md"
 FIGURE = HERE.parent / "images" / "figures" / "training.png"
+WORK = HERE / "work"  # trainings that can go on, and what can be deleted at any time
 MARKS = "<!-- written by benchmarks/run.py -->\n", "<!-- end of what it wrote -->"
 PEERS = {
     "tf_keras_vis": "tf-keras-vis",
     "tf_explain": "tf-explain",
     "splitfolders": "split-folders",
+    "scipy": "scipy",
 }
 
 
 # ------------------------------------------------------------------------------ what is measured
 
 
-def compared(titles, contenders, repetitions, warm_up=1):
-    """A benchmark of `contenders`, once for each {title: arguments}."""
+def compared(contenders, arguments, repetitions, warm_up=1):
+    """A benchmark of `contenders` with the arguments that are made of the command's."""
 
     def run(args):
-        rows = {}
-        for title, arguments in titles(args).items():
-            print(title, flush=True)
-            many = args.repetitions or repetitions
-            rows[title] = measure.compare(contenders, many, warm_up, arguments)
-        return {"repetitions": many, "rows": rows}
+        many = args.repetitions or repetitions
+        return {
+            "repetitions": many,
+            "rows": measure.compare(contenders, many, warm_up, arguments(args)),
+        }
 
     return run
 
 
 def unpacked(args):
-    """A folder of the photos beside the archive's, made once."""
-    folder = HERE / "work" / "unpacked"
+    """The folder of the class folders of the archive, which is unpacked once."""
+    folder = WORK / f"{args.archive.stem}-{args.archive.stat().st_size}"
     if not folder.exists():
         partial = folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.unpack_archive(args.archive, partial, "zip")
         partial.rename(folder)
-    return str(next(folder.iterdir()))
+    return [str(separator.class_folder(folder))]
 
 
-def both_nets(title):
-    return lambda args: {f"{title}, our net": ["ours"], f"{title}, MobileNetV2": ["mobilenet"]}
+def archive(args):
+    return [str(args.archive.resolve())]
+
+
+def data(args):
+    return [str(args.data.resolve())]
+
+
+def our_net(args):
+    return ["ours"]
+
+
+def mobilenet(args):
+    return ["mobilenet"]
 
 
 BENCHMARKS = {
-    "grad_cam": compared(both_nets("Grad-CAM of 64 photos"), views.GRAD_CAM, 5),
-    "activations": compared(
-        lambda args: {"Activations of all 12 layers for 64 photos, our net": ["ours"]},
-        views.ACTIVATIONS,
-        9,
-    ),
-    "filter_patterns": compared(
-        lambda args: {"Patterns of all 1,040 filters of our net": ["ours"]}, views.PATTERNS, 3, 0
-    ),
-    "filter_patterns_long": compared(
-        lambda args: {"The same, the peer with more steps": ["ours"]}, views.PATTERNS_LONG, 1, 0
-    ),
-    "pipeline": compared(
-        lambda args: {"1,536 varied photos, 144 pixels": [str(args.data.resolve())]},
-        pipeline.READING,
-        5,
-    ),
-    "pipeline_in_training": compared(
-        lambda args: {"Training our net on them": [str(args.data.resolve())]}, pipeline.TRAINING, 3
-    ),
-    "separator": compared(
-        lambda args: {
-            "25,002 files, from the archive": [str(args.archive.resolve())],
-            "25,002 files, from a folder": [unpacked(args)],
-        },
-        separator.CONTENDERS,
-        3,
-    ),
+    "grad_cam": compared(views.GRAD_CAM, our_net, 7),
+    "grad_cam_mobilenet": compared(views.GRAD_CAM, mobilenet, 5),
+    "activations": compared(views.ACTIVATIONS, our_net, 7),
+    "filter_patterns": compared(views.PATTERNS, our_net, 3, warm_up=0),
+    "filter_patterns_tuned": compared(views.PATTERNS_TUNED, our_net, 1, warm_up=0),
+    "pipeline": compared(pipeline.READING, data, 5),
+    "pipeline_in_training": compared(pipeline.TRAINING, data, 3),
+    "separator": compared(separator.FROM_ARCHIVE, archive, 3),
+    "separator_from_folder": compared(separator.FROM_FOLDER, unpacked, 3),
     "growth": lambda args: {
         "photos": separator.growth(args.archive.resolve(), args.repetitions or 3)
     },
-    "training": lambda args: training.run(args.data.resolve(), HERE / "work", args.minutes),
+    "training": lambda args: training.run(args.data.resolve(), WORK, args.minutes),
+}
+TITLES = {
+    "grad_cam": "Grad-CAM of 64 photos, our net",
+    "grad_cam_mobilenet": "Grad-CAM of 64 photos, MobileNetV2",
+    "activations": "Activations of all 12 layers for 64 photos, our net",
+    "filter_patterns": "Patterns of all 1,040 filters of our net, 24 steps",
+    "filter_patterns_tuned": "The same, the peer tuned",
+    "pipeline": "1,536 varied photos of 144 x 144 pixels",
+    "pipeline_in_training": "Training our net on them",
+    "separator": "Splitting the photos, from the archive",
+    "separator_from_folder": "Splitting the photos, from a folder",
 }
 NEEDS = {
-    "archive": {"separator", "growth"},
+    "archive": {"separator", "separator_from_folder", "growth"},
     "data": {"pipeline", "pipeline_in_training", "training"},
 }
 
@@ -111,84 +119,83 @@ NEEDS = {
 # ---------------------------------------------------------------------------- what is told of it
 
 
-def seconds(row):
-    return f"{row['seconds']['median']:.3g} s"
-
-
-def times(row):
-    ratio = row["ratio"]
-    return f"**{ratio['median']:.2f}** ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})"
-
-
-def memory(row):
-    return f"{row['peak_bytes'] / 1e6:,.0f} MB"
-
-
-def quality(row):
-    """What came of the work, for those benchmarks in which it differs."""
+def told(row, ours):
+    """The cells of a contender: time for the whole work, ratio, memory, what came of it."""
+    if "error" in row:
+        return "fails", "", "", f"`{row['error']}`"
+    scale, ratio = ours.get("amount", 1) / row.get("amount", 1), row["ratio"]
+    spread = f"**{ratio['median']:.2f}** ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})"
+    made = ""
     if "found" in row:
-        return f"{row['found']:.0%} found, {row['amount'] / row['seconds']['median']:.2g} a second"
-    if "pairs_across_splits" in row:
-        return (
-            f"{row['broken_files']} broken files kept, "
-            f"{row['pairs_across_splits']} photos in two splits"
+        made = f"{row['found']:.0%} of {row['alive']:,} found"
+    if "pairs" in row:
+        made = (
+            f"{row['photos']:,} photos; {row['broken_files']} broken files, "
+            f"{row['pairs_across_splits']} pairs across splits"
         )
-    if "photos" in row:
-        return f"{row['photos'] / row['seconds']['median']:,.0f} photos a second"
-    return ""
+    return (
+        f"{row['seconds']['median'] * scale:.3g} s",
+        "1" if row is ours else spread,
+        f"{row['peak_bytes'] / 1e6:,.0f} MB",
+        made,
+    )
 
 
 def table(results):
     """The lines of the README's table."""
     yield "| work | with | time | times ours (spread) | peak memory | what came of it |"
     yield "|---|---|---|---|---|---|"
-    for name in BENCHMARKS:
-        for title, rows in results.get(name, {}).get("rows", {}).items():
-            for label, row in rows.items():
-                first = title if label == "ours" else ""
-                if "error" in row:
-                    yield f"| {first} | {label} | fails | | | `{row['error']}` |"
-                else:
-                    ratio = "1" if label == "ours" else times(row)
-                    cells = first, label, seconds(row), ratio, memory(row), quality(row)
-                    yield f"| {' | '.join(cells)} |"
+    for name, title in TITLES.items():
+        for label, row in results.get(name, {}).get("rows", {}).items():
+            ours = results[name]["rows"]["ours"]
+            cells = title if row is ours else "", label, *told(row, ours)
+            yield f"| {' | '.join(cells)} |"
 
 
 def sentences(results):
     """What the table does not tell."""
-    for name, net in {"grad_cam": "Grad-CAM", "activations": "All activations"}.items():
-        for title, rows in results.get(name, {}).get("rows", {}).items():
-            shares = [
-                f"{1 / row['ratio']['median']:.2f} times {label.removeprefix('a forward pass, ')}"
-                for label, row in rows.items()
-                if label.startswith("a forward pass")
-            ]
-            yield (
-                f"{net} of {title.rsplit(', ')[-1]} took {' and '.join(shares)}; its first call, "
-                f"which compiles, {rows['ours']['first_seconds']:.2g} s."
-            )
-    if "pipeline_in_training" in results:
-        (rows,) = results["pipeline_in_training"]["rows"].values()
-        bare = rows["the same batch again"]["seconds"]["median"]
+    if not results:
+        return
+    newest = max(results.values(), key=lambda benchmark: benchmark["date"])
+    versions = [f"{name} {version}" for name, version in newest["versions"].items()]
+    machine = f"{newest['processor']}, {newest['cores']} cores"
+    yield f"Measured on {newest['date']}, {machine}; {', '.join(versions)}."
+    for name, view in {
+        "grad_cam": "Grad-CAM of our net",
+        "grad_cam_mobilenet": "Grad-CAM of MobileNetV2",
+        "activations": "All activations of our net",
+    }.items():
+        rows = results.get(name, {}).get("rows", {})
         shares = [
-            f"{1 - bare / row['seconds']['median']:.0%} with {label}"
+            f"{1 / row['ratio']['median']:.2f} times {label.removeprefix('a forward pass, ')}"
             for label, row in rows.items()
-            if label != "the same batch again"
+            if label.startswith("a forward pass") and "ratio" in row
         ]
-        yield f"Of the time of a training step at 144 pixels, photos cost {', '.join(shares)}."
+        if shares:
+            first = rows["ours"]["first_seconds"]
+            yield f"{view}: {' and '.join(shares)}. The first call, which compiles: {first:.2g} s."
+    rows = results.get("pipeline_in_training", {}).get("rows", {})
+    bare = rows.get("the same batch again", {})
+    if "seconds" in bare:
+        shares = [
+            f"{1 - bare['seconds']['median'] / row['seconds']['median']:.0%} with {label}"
+            for label, row in rows.items()
+            if row is not bare and "seconds" in row
+        ]
+        yield f"Of the time of training at 144 pixels, the photos cost {', '.join(shares)}."
     if "growth" in results:
         grown = results["growth"]["photos"].values()
-        times = [f"{row['seconds']['median']:.3g} s for {row['photos']:,}" for row in grown]
-        yield f"`data_separator.py`, with more and more photos: {', '.join(times)}."
+        times = [f"{row['seconds']['median']:.2g} s for {row['photos']:,}" for row in grown]
+        yield f"`data_separator.py` on folders of more and more photos: {', '.join(times)}."
     if "training" in results:
+        goal = f"{results['training']['goal']:.0%}"
         for label, net in results["training"]["nets"].items():
             minutes, highest = net["minutes_to_goal"], max(a for _, a in net["curve"])
+            reached = f"{goal} at {minutes:.1f} minutes" if minutes else f"{goal} not reached"
             yield (
-                f"{training.LABELS[label].capitalize()}: "
-                + (f"at {minutes:.1f} minutes" if minutes else "not")
-                + f" above {results['training']['goal']:.0%} of the validation photos for good, "
-                f"{highest:.1%} at best, in {net['minutes']:.0f} minutes and {net['epochs']:.3g} "
-                f"epochs; {net['peak_bytes'] / 1e9:.1f} GB."
+                f"Training {training.LABELS[label]}: {reached}; validation accuracy at best "
+                f"{highest:.1%}, in {net['minutes']:.0f} minutes, {net['epochs']:.2g} epochs and "
+                f"{net['peak_bytes'] / 1e9:.1f} GB."
             )
 
 
@@ -196,6 +203,10 @@ def block(results):
     """What stands between the marks in README.md."""
     lines = [*table(results), "", *(f"- {sentence}" for sentence in sentences(results))]
     return MARKS[0] + "".join(f"{line}\n" for line in lines) + MARKS[1]
+
+
+def read():
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
 def tell(results):
@@ -208,22 +219,29 @@ def tell(results):
         training.draw(results["training"], history, FIGURE)
 
 
+def positive(text):
+    number = float(text)
+    if not number > 0:
+        raise ValueError
+    return number
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--archive", type=Path, default=Path("kagglecatsanddogs.zip"))
     parser.add_argument("--data", type=Path, default=HERE.parent / "data")
-    parser.add_argument("--minutes", type=float, default=60, help="of training, for each net")
-    parser.add_argument("--repetitions", type=int, help="of what is timed")
+    parser.add_argument("--minutes", type=positive, default=60, help="of training, for each net")
+    parser.add_argument("--repetitions", type=int, choices=range(1, 100), metavar="N")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     args = parser.parse_args()
-    (HERE / "work").mkdir(exist_ok=True)
     names = args.names or list(BENCHMARKS)
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"{', '.join(sorted(unknown))} is no benchmark: {', '.join(BENCHMARKS)} are.")
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if args.table:
-        return tell(results)
+        return tell(read())
+    if sys.platform == "win32":
+        sys.exit("Windows does not tell the peak memory of a process: run this on Linux or macOS.")
     if missing := [PEERS[module] for module in PEERS if not importlib.util.find_spec(module)]:
         sys.exit(
             f"{', '.join(missing)} is not installed: run pip install -r benchmarks/requirements.txt"
@@ -237,11 +255,15 @@ def main():
         sys.exit(
             f"There is no folder {args.data / 'train'}: run data_separator.py, or give --data."
         )
+    WORK.mkdir(exist_ok=True)
     for name in names:
         print(f"== {name}", flush=True)
-        measured = BENCHMARKS[name](args) | measure.conditions()
-        measured["date"] = time.strftime("%Y-%m-%d", time.gmtime())
-        results = (json.loads(RESULTS.read_text()) if RESULTS.exists() else {}) | {name: measured}
+        conditions = measure.conditions() | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
+        try:
+            measured = BENCHMARKS[name](args)
+        except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
+            sys.exit(f"{name} was not measured. {error}")
+        results = read() | {name: measured | conditions}
         measure.save(RESULTS, results)
         tell(results)
 

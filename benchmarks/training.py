@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from measure import peak_bytes, save
+from measure import peak_bytes, processor, save
 
 SEED = 0
 PARTS = 8  # of an epoch, after each of which a peer is saved
@@ -92,6 +92,17 @@ def load(folder, side):
     return photos, labels
 
 
+def read(file):
+    """What was saved of a training; minutes of one processor are not those of another."""
+    state = json.loads(file.read_text())
+    if state.get("processor", processor()) != processor():
+        sys.exit(
+            f"{file.parent.name} was trained on {state['processor']}, and this is {processor()}: "
+            f"delete benchmarks/work/{file.parent.name} to train it afresh."
+        )
+    return state
+
+
 def train_peer(name, data, folder, minutes):
     """Train until the clock shows `minutes`; returns {curve: [[minutes, accuracy], ...], ...}.
 
@@ -120,7 +131,7 @@ def train_peer(name, data, folder, minutes):
     file = folder / "state.json"
     state = {"parts": 0, "seconds": time.perf_counter() - begin, "curve": []}
     if file.exists():
-        state = json.loads(file.read_text())
+        state = read(file)
         checkpoint.restore(str(folder / state["checkpoint"])).assert_existing_objects_matched()
 
     def part(rows):
@@ -152,7 +163,7 @@ def train_peer(name, data, folder, minutes):
             due = clock + between
             print(f"{name} {clock:5.1f} min  validation accuracy {accuracy:.4f}", flush=True)
         state["epochs"] = state["parts"] / PARTS
-        state["parameters"] = model.count_params()
+        state["parameters"], state["processor"] = model.count_params(), processor()
         state["peak_bytes"] = max(peak_bytes(), state.get("peak_bytes", 0))
         state["checkpoint"] = Path(manager.save()).name
         save(file, state)
@@ -167,7 +178,7 @@ def train_ours(data, folder):
 
     file, models = folder / "state.json", folder / "models"
     folder.mkdir(parents=True, exist_ok=True)
-    state = json.loads(file.read_text()) if file.exists() else {"curve": []}
+    state = read(file) if file.exists() else {"curve": []}
     program = folder / "cells.py"
     program.write_text(cells.training(QUICK | {"DATA": str(data), "MODELS": str(models)}))
     environment = os.environ | {
@@ -186,7 +197,7 @@ def train_ours(data, folder):
         if epoch and int(epoch[1]) > len(state["curve"]):
             minutes = earlier + (time.perf_counter() - begin) / 60
             state["curve"].append([round(minutes, 2), float(epoch[2])])
-            state["epochs"] = int(epoch[1])
+            state["epochs"], state["processor"] = int(epoch[1]), processor()
             save(file, state)
             print(f"ours {minutes:5.1f} min  {line}", end="", flush=True)
     if process.wait():
@@ -208,13 +219,11 @@ def run(data, folder, minutes):
     for name in ["ours", *PEERS]:
         command = [sys.executable, __file__, name, data, folder / name, minutes]
         subprocess.run([str(part) for part in command], check=True)
-    nets = {
-        name: json.loads((folder / name / "state.json").read_text()) for name in ["ours", *PEERS]
-    }
+    nets = {name: read(folder / name / "state.json") for name in ["ours", *PEERS]}
     for net in nets.values():
         net["minutes"] = net["curve"][-1][0]
         net["minutes_to_goal"] = reached(net["curve"])
-        for key in ("parts", "seconds", "checkpoint"):
+        for key in ("parts", "seconds", "checkpoint", "processor"):
             net.pop(key, None)
     return {"goal": GOAL, "seed": SEED, "quick": QUICK, "nets": nets}
 
@@ -227,7 +236,9 @@ def draw(measured, history, figure):
     plt.figure(figsize=(8, 3.6), layout="compressed")
     long = np.cumsum([line["seconds"] for line in history]) / 60
     accuracy = [line["val_accuracy"] for line in history]
-    plt.plot(long, accuracy, color="tab:blue", alpha=0.4, label="our net, as published")
+    plt.plot(
+        long, accuracy, color="tab:blue", alpha=0.4, label="our net, as published (epochs alone)"
+    )
     for (name, net), colour in zip(
         measured["nets"].items(), ("tab:blue", "tab:orange", "tab:green")
     ):
@@ -235,7 +246,7 @@ def draw(measured, history, figure):
         plt.plot(minutes, accuracy, "o-", markersize=3, color=colour, label=LABELS[name])
     plt.axhline(measured["goal"], color="grey", linewidth=0.8, linestyle="--")
     plt.text(0.3, measured["goal"], f"{measured['goal']:.0%}", va="bottom", color="grey")
-    plt.xlabel("minutes of training on two cores")
+    plt.xlabel("minutes of training")
     plt.ylabel("validation accuracy")
     plt.axis([0, max(net["minutes"] for net in measured["nets"].values()), 0.48, 1])
     plt.legend(loc="lower right")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "cats_vs_dogs.keras"
-EVERY = 20  # one filter in so many is drawn by the peers; with more steps, in four times so many
+EVERY = 20  # one filter in so many is drawn by the peers
 
 
 def _model(name):
@@ -83,11 +83,12 @@ def grad_cam_tf_keras_vis(name):
     score = CategoricalScore if model.output_shape[1] > 1 else BinaryScore
     score = score(answers.tolist())
     explain = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
-    return lambda: explain(score, photos, penultimate_layer=LAST[name])
+    layer = dict(penultimate_layer=LAST[name], seek_penultimate_conv_layer=False)
+    return lambda: explain(score, photos, **layer)
 
 
 def grad_cam_tf_explain(name):
-    """GradCAM().explain, which takes one class for a batch and draws a grid; guided, by default."""
+    """GradCAM().explain: of one class for all photos, guided, and drawn as a grid of overlays."""
     from tf_explain.core.grad_cam import GradCAM
 
     model, photos = _setting(name)
@@ -135,31 +136,21 @@ def _layers(model):
 
 
 def activations_one_model(name):
-    """A keras.Model with the same layers as outputs, and its predict: the textbook's way."""
+    """A keras.Model with the same layers as outputs, built once, and its predict: the textbook."""
     import keras
 
     model, photos = _setting(name)
-
-    def work():
-        outputs = [layer.output for layer in _layers(model)]
-        return keras.Model(model.inputs, outputs).predict(photos, batch_size=32, verbose=0)
-
-    return work
+    outputs = keras.Model(model.inputs, [layer.output for layer in _layers(model)])
+    return lambda: outputs.predict(photos, batch_size=32, verbose=0)
 
 
-def activations_call_per_layer(name):
-    """A keras.Model and its predict for each layer."""
+def activations_model_per_layer(name):
+    """A keras.Model for each layer, all built once, and their predict in turn."""
     import keras
 
     model, photos = _setting(name)
-
-    def work():
-        return [
-            keras.Model(model.inputs, layer.output).predict(photos, batch_size=32, verbose=0)
-            for layer in _layers(model)
-        ]
-
-    return work
+    models = [keras.Model(model.inputs, layer.output) for layer in _layers(model)]
+    return lambda: [one.predict(photos, batch_size=32, verbose=0) for one in models]
 
 
 # ------------------------------------------------------------------------------- filter patterns
@@ -187,14 +178,14 @@ def _share(model, drawn):
     return {"amount": amount, "alive": len(found), "found": float(np.mean(found))}
 
 
-def _sample(model, every):
-    """One in `every` filters of each convolution, {layer: indices}; {layer: what is climbed}."""
+def _sample(model):
+    """Every 20th filter of each convolution, {layer: indices}, and {layer: what is climbed}."""
     import numpy as np
 
     import visualize
 
     layers = visualize.convolution_layers(model)
-    chosen = {layer: np.arange(0, model.get_layer(layer).filters, every) for layer in layers}
+    chosen = {layer: np.arange(0, model.get_layer(layer).filters, EVERY) for layer in layers}
     return chosen, {layer: visualize.objective(model, layer).split()[0] for layer in layers}
 
 
@@ -218,7 +209,7 @@ def patterns(name):
     return work, lambda drawn: _share(model, drawn)
 
 
-def patterns_tf_keras_vis(name, steps=STEPS, every=EVERY):
+def patterns_tf_keras_vis(name, **options):
     """ActivationMaximization as in its README, all chosen filters of a layer in one batch."""
     import tensorflow as tf
     from tf_keras_vis.activation_maximization import ActivationMaximization
@@ -226,7 +217,7 @@ def patterns_tf_keras_vis(name, steps=STEPS, every=EVERY):
     from tf_keras_vis.utils.scores import CategoricalScore
 
     model = _model(name)
-    sample, climbed = _sample(model, every)
+    sample, climbed = _sample(model)
 
     def work():
         drawn = {}
@@ -235,15 +226,15 @@ def patterns_tf_keras_vis(name, steps=STEPS, every=EVERY):
             maximize = ActivationMaximization(model, model_modifier=modifiers, clone=False)
             seeds = tf.random.uniform((len(chosen), *model.input_shape[1:]), 0, 255)
             score = CategoricalScore(chosen.tolist())
-            drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=steps)
+            drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=STEPS, **options)
         return drawn
 
     return work, lambda drawn: _share(model, drawn)
 
 
-def patterns_tf_keras_vis_long(name):
-    """The same with the 200 steps that are its default."""
-    return patterns_tf_keras_vis(name, 200, 4 * EVERY)
+def patterns_tf_keras_vis_tuned(name):
+    """The same without its penalties, whose weights suit the larger responses of VGG16."""
+    return patterns_tf_keras_vis(name, regularizers=[])
 
 
 def patterns_eager_loop(name):
@@ -258,7 +249,7 @@ def patterns_eager_loop(name):
     import tensorflow as tf
 
     model = _model(name)
-    sample, climbed = _sample(model, EVERY)
+    sample, climbed = _sample(model)
 
     def pattern(part, k):
         image = tf.random.uniform((1, *model.input_shape[1:]), 0.4 * 255, 0.6 * 255)
@@ -295,14 +286,14 @@ ACTIVATIONS = {
     "a forward pass, `model.predict`": forward,
     "a forward pass, `tf.function(model)`": forward_graph,
     "one model with all outputs": activations_one_model,
-    "a model per layer": activations_call_per_layer,
+    "a model per layer": activations_model_per_layer,
 }
 PATTERNS = {
     "ours": patterns,
     "tf-keras-vis": patterns_tf_keras_vis,
     "the loop of the textbook": patterns_eager_loop,
 }
-PATTERNS_LONG = {
+PATTERNS_TUNED = {
     "ours": patterns,
-    "tf-keras-vis, its default of 200 steps": patterns_tf_keras_vis_long,
+    "tf-keras-vis, without penalties": patterns_tf_keras_vis_tuned,
 }

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import run
 import separator
+import tensorflow as tf
 import training
 from keras import layers
 from PIL import Image
@@ -29,23 +30,40 @@ def test_the_readme_tells_what_was_measured():
 
 
 def test_the_table_has_a_line_for_every_contender():
-    contenders = [
-        label
-        for benchmark in RESULTS.values()
-        for rows in benchmark.get("rows", {}).values()
-        for label in rows
-    ]
+    contenders = [label for benchmark in RESULTS.values() for label in benchmark.get("rows", {})]
     assert len(contenders) > 15
     assert len(list(run.table(RESULTS))) == 2 + len(contenders)
 
 
-def test_an_error_is_told_in_the_place_of_a_time():
-    rows = {"ours": {"seconds": measure.spread([2.0]), "ratio": measure.spread([1.0])}}
-    rows["ours"]["peak_bytes"] = 3e9
-    rows["peer"] = {"error": "ValueError: no map"}
-    *_, ours, peer = run.table({"grad_cam": {"rows": {"Heat": rows}}})
-    assert ours == "| Heat | ours | 2 s | 1 | 3,000 MB |  |"
-    assert peer == "|  | peer | fails | | | `ValueError: no map` |"
+def a_row(**more):
+    second = measure.spread([2.0])
+    return {"seconds": second, "ratio": measure.spread([1.0]), "peak_bytes": 3e9} | more
+
+
+def test_a_peers_time_is_that_of_the_whole_work():
+    rows = {"ours": a_row(amount=100, found=1.0, alive=90), "peer": a_row(amount=10)}
+    *_, ours, peer = run.table({"filter_patterns": {"rows": rows}})
+    assert ours.endswith("| ours | 2 s | 1 | 3,000 MB | 100% of 90 found |")
+    assert peer == "|  | peer | 20 s | **1.00** (1.00 to 1.00) | 3,000 MB |  |"
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "pipeline_in_training"])
+def test_an_error_is_told_in_the_place_of_a_time(name):
+    error = {"error": "ValueError: no map"}
+    rows = {
+        "ours": a_row(first_seconds=1),
+        "a forward pass, x": error,
+        "the same batch again": error,
+    }
+    results = {name: {"rows": rows} | dict.fromkeys(("date", "processor", "cores"), "1")}
+    results[name]["versions"] = {}
+    told = run.block(results)
+    assert "|  | a forward pass, x | fails |  |  | `ValueError: no map` |\n" in told
+
+
+def test_an_error_is_one_line_without_folders():
+    error = RuntimeError("no file /some/where/else/photo.jpg\n  |or| `none`")
+    assert measure.sentence(error) == "RuntimeError: no file photo.jpg /or/ 'none'"
 
 
 def test_the_results_say_what_they_hold_for():
@@ -65,7 +83,12 @@ def test_the_peers_are_pinned():
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [(["grad_kam"], "grad_kam is no benchmark"), (["--minutes", "x"], "invalid float")],
+    [
+        (["grad_kam"], "grad_kam is no benchmark"),
+        (["--minutes", "x"], "invalid positive value"),
+        (["--minutes", "0"], "invalid positive value"),
+        (["--repetitions", "0"], "invalid choice"),
+    ],
 )
 def test_wrong_arguments_get_one_sentence(arguments, words):
     command = [sys.executable, ROOT / "benchmarks" / "run.py", *arguments]
@@ -164,6 +187,7 @@ def test_what_a_separation_lets_through(tmp_path):
     (tmp_path / "split/train/cats/Thumbs.db").write_bytes(b"no photo")
     (tmp_path / "unpacked" / "PetImages" / "Cat").mkdir(parents=True)
     (tmp_path / "unpacked" / "PetImages" / "Cat" / "0.jpg").write_bytes(whole)
+    assert separator.class_folder(tmp_path).name in {"train", "test"}
     assert separator._let_through(tmp_path) == {
         "photos": 6,
         "broken_files": 2,
@@ -281,4 +305,11 @@ def test_a_stopped_training_ends_like_one_that_was_not(data, tmp_path, monkeypat
     resumed = train("stopped")
     for key in ("parts", "seconds", "curve", "epochs"):
         assert resumed[key] == whole[key]
+    for name in tf.train.list_variables(str(tmp_path / "whole" / whole["checkpoint"])):
+        values = [
+            tf.train.load_variable(str(tmp_path / place / state["checkpoint"]), name[0])
+            for place, state in (("whole", whole), ("stopped", resumed))
+        ]
+        if np.asarray(values[0]).dtype.kind == "f":
+            np.testing.assert_allclose(*values, rtol=1e-5)
     assert saves == [*range(1, whole["parts"] + 1)]

@@ -578,6 +578,9 @@ def test_a_second_call_runs_what_the_first_one_compiled(monkeypatch):
         np.testing.assert_allclose(view, same[:2], rtol=1e-5, atol=1e-5)
     visualize.grad_cam(model, np.uint8(images), 1)
     assert runs
+    (once,) = visualize.activations(model, images, iter(["first"])).values()
+    (again,) = visualize.activations(model, images, ["first"]).values()
+    np.testing.assert_array_equal(once, again)
 
 
 @pytest.mark.parametrize("build", ["functional", "functional in functional", "subclassed"])
@@ -592,6 +595,10 @@ def test_what_changes_between_two_calls_counts(build):
     layer_of(model, "last").activation = keras.activations.tanh
     (last,) = visualize.activations(model, images, ["last"]).values()
     assert np.abs(last).max() <= 1 and last.min() < 0
+    heat = visualize.grad_cam(model, images, 1)
+    layer_of(model, "dense").enable_lora(2)
+    layer_of(model, "dense").lora_kernel_b.assign(np.ones((2, 3)))
+    assert np.abs(visualize.grad_cam(model, images, 1) - heat).max() > 1e-3
 
 
 def test_a_model_that_was_looked_at_can_go():
@@ -724,6 +731,7 @@ def test_show_displays_a_small_jpeg_and_closes_the_figure(monkeypatch):
         (lambda m, x: visualize.grad_cam(m, x, "cat"), "'cat'"),
         (lambda m, x: visualize.grad_cam(m, x, 0, "lust"), "'lust'.* did you mean last"),
         (lambda m, x: visualize.grad_cam(m, x, 0, layers.ReLU(name="alien")), "'alien'"),
+        (lambda m, x: visualize.grad_cam(m, x, 0, ["last"]), "'last'.* did you mean"),
         (lambda m, x: visualize.grad_cam(m, x, 0, "dense"), "'dense' returns no map"),
         (lambda m, x: visualize.activations(m, x, ["dense"]), "'dense' returns no map"),
         (lambda m, x: visualize.activations(m, x[0]), r"photo\[None\]"),
