@@ -33,13 +33,13 @@ def _set_up(module, function, arguments):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     made = getattr(importlib.import_module(module), function)(*arguments)
     made = made if isinstance(made, tuple) else (made,)
-    _at_work.update({"judge": lambda result: {}, "tidy": lambda: None})
-    _at_work.update(zip(("work", "judge", "tidy"), made))
+    _at_work.update({"judge": lambda result: {}, "prepare": lambda: None})
+    _at_work.update(zip(("work", "judge", "prepare"), made))
 
 
 def _repeat():
     _at_work["result"] = None  # so that two results never count as the memory of one
-    _at_work["tidy"]()
+    _at_work["prepare"]()
     begin = time.perf_counter()
     _at_work["result"] = _at_work["work"]()
     return time.perf_counter() - begin
@@ -63,10 +63,6 @@ def _judge():
     return _at_work["judge"](_at_work["result"])
 
 
-def _tidy():
-    return _at_work["tidy"]()
-
-
 def spread(values):
     return {"median": median(values), "minimum": min(values), "maximum": max(values)}
 
@@ -81,12 +77,12 @@ def sentence(error):
 def compare(contenders, repetitions, warm_up=1, arguments=()):
     """Time {label: function} in turn, "ours" among them: {label: what was measured}.
 
-    A function sets up and returns the work, or (work, judge of its result), or also what tidies up
-    before each round and at the end. It must lie at the top of a module. What is timed are the
-    repetitions of the work after `warm_up` of them, one contender after the other, and the next
-    round the other way round. `ratio` is a contender's time over ours in the same round, both for
-    the same `amount`, if the judge tells one. What fails, fails with its error, and the others go
-    on. Raises RuntimeError if ours fails.
+    A function sets up and returns the work, or (work, judge of its result), or also what is done
+    before each round. It must lie at the top of a module. What is timed are the repetitions of the
+    work after `warm_up` of them, one contender after the other, and the next round the other way
+    round. `ratio` is a contender's time over ours in the same round, both for the same `amount`, if
+    the judge tells one. What fails, fails with its error, and the others go on. Raises RuntimeError
+    if ours fails.
     """
     pools, measured = {}, {label: {"seconds": []} for label in contenders}
 
@@ -113,7 +109,6 @@ def compare(contenders, repetitions, warm_up=1, arguments=()):
     for label in list(pools):
         peak = ask(label, peak_bytes)
         judged = ask(label, _judge)
-        ask(label, _tidy)
         if label in pools:
             measured[label] |= {"peak_bytes": peak} | judged
             pools[label].shutdown()

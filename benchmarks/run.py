@@ -90,10 +90,10 @@ BENCHMARKS = {
     "activations": compared(views.ACTIVATIONS, our_net, 7),
     "filter_patterns": compared(views.PATTERNS, our_net, 3, warm_up=0),
     "filter_patterns_tuned": compared(views.PATTERNS_TUNED, our_net, 1, warm_up=0),
-    "pipeline": compared(pipeline.READING, data, 5),
+    "pipeline": compared(pipeline.READING, data, 3),
     "pipeline_in_training": compared(pipeline.TRAINING, data, 3),
-    "separator": compared(separator.FROM_ARCHIVE, archive, 3),
-    "separator_from_folder": compared(separator.FROM_FOLDER, unpacked, 3),
+    "separator": compared(separator.FROM_ARCHIVE, archive, 5),
+    "separator_from_folder": compared(separator.FROM_FOLDER, unpacked, 5),
     "growth": lambda args: {
         "photos": separator.growth(args.archive.resolve(), args.repetitions or 3)
     },

@@ -25,20 +25,24 @@ def _run(*command):
 
 
 def _work(separate):
-    """The work, separating into a fresh folder, its judge, and what deletes the last round's."""
-    folders = []
+    """The work, each time into a fresh folder, its judge, and what is done before each round.
+
+    Nothing is deleted before the last round, since a file system is slow for a while afterwards.
+    """
+    results = Path(tempfile.mkdtemp(dir=WORK))
 
     def work():
-        folders.append(Path(tempfile.mkdtemp(dir=WORK)))
-        separate(folders[-1])
-        return folders[-1]
+        folder = Path(tempfile.mkdtemp(dir=results))
+        separate(folder)
+        return folder
 
-    def tidy():
-        while folders:
-            shutil.rmtree(folders.pop())
-        os.sync()  # so that nobody waits for what another one wrote
+    def judge(folder):
+        try:
+            return _let_through(folder)
+        finally:
+            shutil.rmtree(results)
 
-    return work, _let_through, tidy
+    return work, judge, os.sync  # nobody waits for what another one wrote
 
 
 def class_folder(folder):

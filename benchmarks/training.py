@@ -71,7 +71,7 @@ def xception():
 
 
 # What is trained, photos in a batch, minutes of training between two validations.
-PEERS = {"original": (original, 50, 5), "xception": (xception, 128, 10)}
+PEERS = {"original": (original, 50, 5), "xception": (xception, 128, 5)}
 
 
 def load(folder, side):
