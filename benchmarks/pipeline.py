@@ -95,17 +95,26 @@ def _same_batch(data):
     return lambda: same
 
 
-def _settled(work):
-    """The work, with nothing to judge, after a pause in which others read what they began to."""
-    return work, lambda result: {}, lambda: time.sleep(3)
+def _timed(batches, use):
+    """The work of using STEPS batches, nothing to judge, and what comes before each round.
+
+    That is a pause in which the one before ends what it read ahead, and two batches, for what the
+    machine may have put away of a process that waited.
+    """
+
+    def some(steps):
+        for photos, labels in itertools.islice(batches(), steps):
+            use(photos, labels)
+
+    def prepare():
+        time.sleep(2)
+        some(2)
+
+    return lambda: some(STEPS), lambda result: {}, prepare
 
 
 def _read(batches):
-    def work():
-        for _ in itertools.islice(batches(), STEPS):
-            pass
-
-    return _settled(work)
+    return _timed(batches, lambda photos, labels: None)
 
 
 def _train(batches):
@@ -118,12 +127,11 @@ def _train(batches):
     model = notebook.build_model(normalization=notebook.FusedBatchNormalization)
     loss = keras.losses.BinaryCrossentropy(label_smoothing=0.05)
     model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=False)
-
-    def work():  # not fit, which would compile anew at each call
-        for some, labels in itertools.islice(batches(), STEPS):
-            model.train_on_batch(some, keras.ops.reshape(labels, (-1, 1)))
-
-    return _settled(work)
+    # Not fit, which would compile anew at each call.
+    return _timed(
+        batches,
+        lambda photos, labels: model.train_on_batch(photos, keras.ops.reshape(labels, (-1, 1))),
+    )
 
 
 def ours(data):

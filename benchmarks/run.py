@@ -178,11 +178,14 @@ def sentences(results):
     bare = rows.get("the same batch again", {})
     if "seconds" in bare:
         shares = [
-            f"{1 - bare['seconds']['median'] / row['seconds']['median']:.0%} with {label}"
+            f"{1 - bare['seconds']['minimum'] / row['seconds']['minimum']:.0%} with {label}"
             for label, row in rows.items()
             if row is not bare and "seconds" in row
         ]
-        yield f"Of the time of training at 144 pixels, the photos cost {', '.join(shares)}."
+        yield (
+            "Of the time of training at 144 pixels, by the fastest rounds, the wait for photos is "
+            f"{', '.join(shares)}."
+        )
     if "growth" in results:
         grown = results["growth"]["photos"].values()
         times = [f"{row['seconds']['median']:.2g} s for {row['photos']:,}" for row in grown]

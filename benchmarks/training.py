@@ -216,19 +216,25 @@ def reached(curve, goal=GOAL):
 
 def run(data, folder, minutes):
     """Train all three in turn, each in a process of its own, and return what was measured."""
-    for name in ["ours", *PEERS]:
+    for name in LABELS:
         command = [sys.executable, __file__, name, data, folder / name, minutes]
         subprocess.run([str(part) for part in command], check=True)
-    nets = {name: read(folder / name / "state.json") for name in ["ours", *PEERS]}
-    for net in nets.values():
-        net["minutes"] = net["curve"][-1][0]
-        net["minutes_to_goal"] = reached(net["curve"])
-        for key in ("parts", "seconds", "checkpoint", "processor"):
-            net.pop(key, None)
+    return measured(folder)
+
+
+def measured(folder):
+    """What the trainings in `folder` have come to."""
+    nets = {}
+    for name in LABELS:
+        if (folder / name / "state.json").exists():
+            net = read(folder / name / "state.json")
+            kept = {key: net[key] for key in ("curve", "epochs", "peak_bytes")}
+            minutes, goal = net["curve"][-1][0], reached(net["curve"])
+            nets[name] = kept | {"minutes": minutes, "minutes_to_goal": goal}
     return {"goal": GOAL, "seed": SEED, "quick": QUICK, "nets": nets}
 
 
-def draw(measured, history, figure):
+def draw(results, history, figure):
     """The curves, and that of the published training, whose epochs are `history`."""
     import matplotlib.pyplot as plt
     import numpy as np
@@ -239,16 +245,15 @@ def draw(measured, history, figure):
     plt.plot(
         long, accuracy, color="tab:blue", alpha=0.4, label="our net, as published (epochs alone)"
     )
-    for (name, net), colour in zip(
-        measured["nets"].items(), ("tab:blue", "tab:orange", "tab:green")
-    ):
+    colours = "tab:blue", "tab:orange", "tab:green"
+    for (name, net), colour in zip(results["nets"].items(), colours):
         minutes, accuracy = zip(*net["curve"])
         plt.plot(minutes, accuracy, "o-", markersize=3, color=colour, label=LABELS[name])
-    plt.axhline(measured["goal"], color="grey", linewidth=0.8, linestyle="--")
-    plt.text(0.3, measured["goal"], f"{measured['goal']:.0%}", va="bottom", color="grey")
+    plt.axhline(results["goal"], color="grey", linewidth=0.8, linestyle="--")
+    plt.text(0.3, results["goal"], f"{results['goal']:.0%}", va="bottom", color="grey")
     plt.xlabel("minutes of training")
     plt.ylabel("validation accuracy")
-    plt.axis([0, max(net["minutes"] for net in measured["nets"].values()), 0.48, 1])
+    plt.axis([0, max(net["minutes"] for net in results["nets"].values()), 0.48, 1])
     plt.legend(loc="lower right")
     plt.savefig(figure, dpi=100)
     plt.close()
