@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import run
 import separator
 import tensorflow as tf
 import training
+import yaml
 from keras import layers
 from PIL import Image
 
@@ -221,6 +223,14 @@ def test_the_short_training_is_the_notebooks_with_other_parameters():
     assert names["SEED"].startswith("0")
     assert program.count("model.fit(") == 1 and 'load("test"' not in program
     compile(program, "cells", "exec")
+
+
+def test_the_readmes_short_training_is_the_one_that_was_measured():
+    readme = (ROOT / "README.md").read_text()
+    words = shlex.split(re.search(r"papermill CatsVsDogs.ipynb quick.ipynb .*", readme)[0])
+    given = yaml.safe_load(words[words.index("-y") + 1])
+    given["WARMUP"] = float(words[words.index("WARMUP") + 1])
+    assert given == training.QUICK == RESULTS["training"]["quick"]
 
 
 def test_the_notebooks_definitions_do_nothing_but_define():
