@@ -1,6 +1,5 @@
 """Contenders in turn, each in a process of its own: seconds, peak memory and what came of it."""
 
-import importlib
 import json
 import os
 import platform
@@ -26,12 +25,12 @@ PACKAGES = [
     "split-folders",
     "scipy",
 ]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _at_work = {}  # in a contender's process
 
 
-def _set_up(module, function, arguments):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    made = getattr(importlib.import_module(module), function)(*arguments)
+def _set_up(function, arguments):
+    made = function(*arguments)
     made = made if isinstance(made, tuple) else (made,)
     _at_work.update({"judge": lambda result: {}, "prepare": lambda: None})
     _at_work.update(zip(("work", "judge", "prepare"), made))
@@ -77,12 +76,12 @@ def sentence(error):
 def compare(contenders, repetitions, warm_up=1, arguments=()):
     """Time {label: function} in turn, "ours" among them: {label: what was measured}.
 
-    A function sets up and returns the work, or (work, judge of its result), or also what is done
-    before each round. It must lie at the top of a module. What is timed are the repetitions of the
-    work after `warm_up` of them, one contender after the other, and the next round the other way
-    round. `ratio` is a contender's time over ours in the same round, both for the same `amount`, if
-    the judge tells one. What fails, fails with its error, and the others go on. Raises RuntimeError
-    if ours fails.
+    A function, at the top of a module, or a functools.partial of one, sets up and returns the work,
+    or (work, judge of its result), or also what is done before each round. What is timed are the
+    repetitions of the work after `warm_up` of them, one contender after the other, and the next
+    round the other way round. `ratio` is a contender's time over ours in the same round, both for
+    the same `amount`, if the judge tells one. What fails, fails with its error, and the others go
+    on. Raises RuntimeError if ours fails.
     """
     pools, measured = {}, {label: {"seconds": []} for label in contenders}
 
@@ -95,7 +94,7 @@ def compare(contenders, repetitions, warm_up=1, arguments=()):
 
     for label, function in contenders.items():
         pools[label] = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        ask(label, _set_up, function.__module__, function.__name__, arguments)
+        ask(label, _set_up, function, arguments)
     for number in range(-warm_up, repetitions):
         for label in list(pools)[:: 1 if number % 2 else -1]:
             seconds = ask(label, _repeat)

@@ -3,6 +3,7 @@
 import itertools
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 SIDE, BATCH, STEPS = 144, 64, 24
@@ -113,11 +114,11 @@ def _timed(batches, use):
     return lambda: some(STEPS), lambda result: {}, prepare
 
 
-def _read(batches):
-    return _timed(batches, lambda photos, labels: None)
+def read(make, data):
+    return _timed(make(data), lambda photos, labels: None)
 
 
-def _train(batches):
+def train(make, data):
     """Train our net, as the notebook sets it up, on the batches."""
     import cells
     import keras
@@ -129,57 +130,19 @@ def _train(batches):
     model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=False)
     # Not fit, which would compile anew at each call.
     return _timed(
-        batches,
+        make(data),
         lambda photos, labels: model.train_on_batch(photos, keras.ops.reshape(labels, (-1, 1))),
     )
 
 
-def ours(data):
-    return _read(_ours(data))
-
-
-def image_data_generator(data):
-    return _read(_image_data_generator(data))
-
-
-def image_dataset(data):
-    return _read(_image_dataset(data))
-
-
-def image_dataset_cached(data):
-    return _read(_image_dataset(data, cached=True))
-
-
-def same_batch_training(data):
-    return _train(_same_batch(data))
-
-
-def ours_training(data):
-    return _train(_ours(data))
-
-
-def image_data_generator_training(data):
-    return _train(_image_data_generator(data))
-
-
-def image_dataset_training(data):
-    return _train(_image_dataset(data))
-
-
-def image_dataset_cached_training(data):
-    return _train(_image_dataset(data, cached=True))
-
-
-READING = {
-    "ours": ours,
-    "`ImageDataGenerator`": image_data_generator,
-    "`image_dataset_from_directory` and Keras layers": image_dataset,
-    "the same, decoded before": image_dataset_cached,
+PIPELINES = {
+    "ours": _ours,
+    "`ImageDataGenerator`": _image_data_generator,
+    "`image_dataset_from_directory` and Keras layers": _image_dataset,
+    "the same, decoded before": partial(_image_dataset, cached=True),
 }
+READING = {label: partial(read, make) for label, make in PIPELINES.items()}
 TRAINING = {
-    "ours": ours_training,
-    "the same batch again": same_batch_training,
-    "`ImageDataGenerator`": image_data_generator_training,
-    "`image_dataset_from_directory` and Keras layers": image_dataset_training,
-    "the same, decoded before": image_dataset_cached_training,
+    label: partial(train, make)
+    for label, make in (PIPELINES | {"the same batch again": _same_batch}).items()
 }
