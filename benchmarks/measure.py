@@ -131,11 +131,16 @@ def told(measured):
     return rows
 
 
+def replace(file, text):
+    """Write a text file, whole or not at all."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(text)
+    partial.replace(file)
+
+
 def save(file, values):
     """Write JSON, whole or not at all."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n")
-    partial.replace(file)
+    replace(file, json.dumps(values, indent=1) + "\n")
 
 
 def processor():

@@ -100,12 +100,15 @@ def _timed(batches, use):
     """The work of using STEPS batches, nothing to judge, and what comes before each round.
 
     That is a pause in which the one before ends what it read ahead, and two batches, for what the
-    machine may have put away of a process that waited.
+    machine may have put away of a process that waited. The work returns the iterator: tf.data
+    waits for up to a minute when one ends (tensorflow 2.21, with autotune), which is not timed.
     """
 
     def some(steps):
-        for photos, labels in itertools.islice(batches(), steps):
+        iterator = iter(batches())
+        for photos, labels in itertools.islice(iterator, steps):
             use(photos, labels)
+        return iterator
 
     def prepare():
         time.sleep(2)

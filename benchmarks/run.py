@@ -3,8 +3,8 @@
     python benchmarks/run.py [NAME ...] [--archive kagglecatsanddogs.zip] [--data data]
                              [--minutes 60] [--repetitions N] [--table]
 
-NAME is any of grad_cam, grad_cam_mobilenet, activations, filter_patterns, filter_patterns_tuned,
-pipeline, pipeline_in_training, separator, separator_from_folder, growth and training; none is all.
+NAME is any of grad_cam, grad_cam_mobilenet, activations, filter_patterns, pipeline,
+pipeline_in_training, separator, separator_from_folder, growth and training; none is all.
 Needs benchmarks/requirements.txt; the separators and growth also need `unzip` and Microsoft's
 archive of the photos; pipeline and training the folders that data_separator.py makes of it. Each
 name, once measured, goes into benchmarks/results.json; from that file come the table in README.md
@@ -65,7 +65,7 @@ def unpacked(args):
         shutil.rmtree(partial, ignore_errors=True)
         shutil.unpack_archive(args.archive, partial, "zip")
         partial.rename(folder)
-    return [str(separator.class_folder(folder))]
+    return [str(folder / separator.class_folder_of(args.archive))]
 
 
 def archive(args):
@@ -89,7 +89,6 @@ BENCHMARKS = {
     "grad_cam_mobilenet": compared(views.GRAD_CAM, mobilenet, 5),
     "activations": compared(views.ACTIVATIONS, our_net, 7),
     "filter_patterns": compared(views.PATTERNS, our_net, 3, warm_up=0),
-    "filter_patterns_tuned": compared(views.PATTERNS_TUNED, our_net, 1, warm_up=0),
     "pipeline": compared(pipeline.READING, data, 3),
     "pipeline_in_training": compared(pipeline.TRAINING, data, 3),
     "separator": compared(separator.FROM_ARCHIVE, archive, 5),
@@ -104,7 +103,6 @@ TITLES = {
     "grad_cam_mobilenet": "Grad-CAM of 64 photos, MobileNetV2",
     "activations": "Activations of all 12 layers for 64 photos, our net",
     "filter_patterns": "Patterns of all 1,040 filters of our net, 24 steps",
-    "filter_patterns_tuned": "The same, the peer tuned",
     "pipeline": "1,536 varied photos of 144 x 144 pixels",
     "pipeline_in_training": "Training our net on them",
     "separator": "Splitting the photos, from the archive",
@@ -216,7 +214,7 @@ def tell(results):
     """Write the README's table and the figure of the training."""
     text = README.read_text()
     begin, end = text.index(MARKS[0]), text.index(MARKS[1]) + len(MARKS[1])
-    README.write_text(text[:begin] + block(results) + text[end:])
+    measure.replace(README, text[:begin] + block(results) + text[end:])
     if "training" in results:
         history = json.loads((HERE.parent / "models" / "metrics.json").read_text())["history"]
         training.draw(results["training"], history, FIGURE)

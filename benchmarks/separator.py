@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 
 from measure import spread
 
@@ -45,14 +46,16 @@ def _work(separate):
     return work, judge, os.sync  # nobody waits for what another one wrote
 
 
-def class_folder(folder):
-    """The first folder, from the top, that holds two folders of .jpg photos: of Cat and of Dog."""
-    folders = [path for path in [folder, *folder.rglob("*")] if path.is_dir()]
-    for place in sorted(folders, key=lambda path: len(path.parts)):
-        if sum(any(inner.glob("*.jpg")) for inner in place.iterdir() if inner.is_dir()) > 1:
-            return place
+def class_folder_of(archive):
+    """The folder in a zip that holds at least two folders of .jpg photos: of Cat and of Dog."""
+    with zipfile.ZipFile(archive) as zipped:
+        names = [PurePosixPath(name) for name in zipped.namelist() if name.endswith(".jpg")]
+    classes = sorted({name.parent for name in names})
+    for folder in classes:
+        if sum(other.parent == folder.parent for other in classes) > 1:
+            return folder.parent
     raise ValueError(
-        f"{folder.name} holds no two folders of .jpg photos: give Microsoft's archive."
+        f"{Path(archive).name} holds no two folders of .jpg photos: give Microsoft's archive."
     )
 
 
@@ -114,12 +117,14 @@ def ours_copying(source):
 
 def split_folders(source):
     """unzip, where it is a zip, and split-folders, which copies."""
+    source = Path(source)
+    inside = class_folder_of(source) if source.is_file() else None  # not timed
 
     def separate(folder):
-        photos = Path(source)
-        if photos.is_file():
+        photos = source
+        if inside is not None:
             _run("unzip", "-q", source, "-d", folder / "unpacked")
-            photos = class_folder(folder / "unpacked")
+            photos = folder / "unpacked" / inside
         _run(sys.executable, "-c", SPLIT, photos, folder / "split")
 
     return _work(separate)

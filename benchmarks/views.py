@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "models" / "cats_vs_dogs.keras"
-EVERY = 20  # one filter in so many is drawn by the peers
+EVERY = 10  # one filter in so many is drawn by the peers
 
 
 def _model(name):
@@ -108,7 +108,6 @@ def grad_cam_keras_docs(name):
     def heatmap(photo):
         with tf.GradientTape() as tape:
             maps, answers = both(photo)
-            tape.watch(maps)
             score = answers[:, tf.argmax(answers[0])]
         weights = tf.reduce_mean(tape.gradient(score, maps), axis=(0, 1, 2))
         heat = tf.maximum(tf.linalg.matvec(maps[0], weights), 0)
@@ -179,7 +178,7 @@ def _share(model, drawn):
 
 
 def _sample(model):
-    """Every 20th filter of each convolution, {layer: indices}, and {layer: what is climbed}."""
+    """Every 10th filter of each convolution, {layer: indices}, and {layer: what is climbed}."""
     import numpy as np
 
     import visualize
@@ -209,7 +208,7 @@ def patterns(name):
     return work, lambda drawn: _share(model, drawn)
 
 
-def patterns_tf_keras_vis(name, **options):
+def patterns_tf_keras_vis(name, options=dict):
     """ActivationMaximization as in its README, all chosen filters of a layer in one batch."""
     import tensorflow as tf
     from tf_keras_vis.activation_maximization import ActivationMaximization
@@ -226,15 +225,23 @@ def patterns_tf_keras_vis(name, **options):
             maximize = ActivationMaximization(model, model_modifier=modifiers, clone=False)
             seeds = tf.random.uniform((len(chosen), *model.input_shape[1:]), 0, 255)
             score = CategoricalScore(chosen.tolist())
-            drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=STEPS, **options)
+            drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=STEPS, **options())
         return drawn
 
     return work, lambda drawn: _share(model, drawn)
 
 
 def patterns_tf_keras_vis_tuned(name):
-    """The same without its penalties, whose weights suit the larger responses of VGG16."""
-    return patterns_tf_keras_vis(name, regularizers=[])
+    """The same set for our net: no penalties and no movement, whose scale suits VGG16, and an
+    optimizer without the constant beside which our small gradients would not count.
+    """
+    import tensorflow as tf
+
+    def options():
+        optimizer = tf.optimizers.RMSprop(1.0, 0.999, epsilon=1e-20)
+        return dict(regularizers=[], input_modifiers=[], optimizer=optimizer)
+
+    return patterns_tf_keras_vis(name, options)
 
 
 def patterns_eager_loop(name):
@@ -291,9 +298,6 @@ ACTIVATIONS = {
 PATTERNS = {
     "ours": patterns,
     "tf-keras-vis": patterns_tf_keras_vis,
+    "tf-keras-vis, tuned": patterns_tf_keras_vis_tuned,
     "the loop of the textbook": patterns_eager_loop,
-}
-PATTERNS_TUNED = {
-    "ours": patterns,
-    "tf-keras-vis, without penalties": patterns_tf_keras_vis_tuned,
 }

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import cells
@@ -189,13 +190,23 @@ def test_what_a_separation_lets_through(tmp_path):
     (tmp_path / "split/train/cats/Thumbs.db").write_bytes(b"no photo")
     (tmp_path / "unpacked" / "PetImages" / "Cat").mkdir(parents=True)
     (tmp_path / "unpacked" / "PetImages" / "Cat" / "0.jpg").write_bytes(whole)
-    assert separator.class_folder(tmp_path).name in {"train", "test"}
     assert separator._let_through(tmp_path) == {
         "photos": 6,
         "broken_files": 2,
         "pairs": 2,
         "pairs_across_splits": 1,
     }
+
+
+def test_the_class_folders_are_found_in_an_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as zipped:
+        for name in ("readme.txt", "a/extra/0.jpg", "PetImages/Cat/0.jpg", "PetImages/Dog/0.jpg"):
+            zipped.writestr(name, b"")
+    assert separator.class_folder_of(tmp_path / "photos.zip").as_posix() == "PetImages"
+    with zipfile.ZipFile(tmp_path / "one.zip", "w") as zipped:
+        zipped.writestr("PetImages/Cat/0.jpg", b"")
+    with pytest.raises(ValueError, match="one.zip holds no two folders"):
+        separator.class_folder_of(tmp_path / "one.zip")
 
 
 def test_turned_photos_are_four_different_ones(tmp_path):
