@@ -193,10 +193,13 @@ def sentences(results):
         for label, net in results["training"]["nets"].items():
             minutes, highest = net["minutes_to_goal"], max(a for _, a in net["curve"])
             reached = f"{goal} at {minutes:.1f} minutes" if minutes else f"{goal} not reached"
+            timed = (
+                f" (timed: {net['timed_parts']} of {net['parts']} parts)" if "parts" in net else ""
+            )
             yield (
                 f"Training {training.LABELS[label]}: {reached}; validation accuracy at best "
-                f"{highest:.1%}, in {net['minutes']:.0f} minutes, {net['epochs']:.2g} epochs and "
-                f"{net['peak_bytes'] / 1e9:.1f} GB."
+                f"{highest:.1%}, in {net['minutes']:.0f} minutes{timed}, {net['epochs']:.2g} "
+                f"epochs and {net['peak_bytes'] / 1e9:.1f} GB."
             )
 
 

@@ -237,6 +237,8 @@ def measured(folder):
         if (folder / name / "state.json").exists():
             net = read(folder / name / "state.json")
             kept = {key: net[key] for key in ("curve", "epochs", "peak_bytes")}
+            if "seconds" in net:  # a peer's clock rests on those of its parts that were timed
+                kept |= {"parts": net["parts"], "timed_parts": len(net["seconds"])}
             minutes, goal = net["curve"][-1][0], reached(net["curve"])
             nets[name] = kept | {"minutes": minutes, "minutes_to_goal": goal}
     return {"goal": GOAL, "seed": SEED, "quick": QUICK, "nets": nets}

@@ -296,15 +296,32 @@ def data(tmp_path):
     return tmp_path / "data"
 
 
+class Clock:
+    """15 seconds from each look to the next, but for a pause before one of them."""
+
+    def __init__(self, pause_at=None):
+        self.now, self.looks, self.pause_at = 0.0, 0, pause_at
+
+    def perf_counter(self):
+        self.looks += 1
+        self.now += 615 if self.looks == self.pause_at else 15
+        return self.now
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the peak memory so")
+def test_a_pause_of_the_machine_counts_for_no_peer(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(training.PEERS, "tiny", (tiny, 4, 1))
+    minutes = []
+    for pause_at in (None, 8):  # before the third part ends
+        monkeypatch.setattr(training, "time", Clock(pause_at))
+        state = training.train_peer("tiny", data, tmp_path / str(pause_at), 5)
+        minutes.append([at for at, _ in state["curve"]])
+        assert max(state["seconds"]) == (615 if pause_at else 15)
+    assert minutes[0] == minutes[1]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell the peak memory so")
 def test_a_stopped_training_ends_like_one_that_was_not(data, tmp_path, monkeypatch):
-    class Clock:
-        now = 0.0
-
-        def perf_counter(self):
-            self.now += 15.0
-            return self.now
-
     def train(folder):
         return training.train_peer("tiny", data, tmp_path / folder, 5)
 
