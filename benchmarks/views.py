@@ -185,7 +185,7 @@ def _sample(model):
 
     layers = visualize.convolution_layers(model)
     chosen = {layer: np.arange(0, model.get_layer(layer).filters, EVERY) for layer in layers}
-    return chosen, {layer: visualize.objective(model, layer).split()[0] for layer in layers}
+    return chosen, {layer: visualize.objective(model, layer).layer for layer in layers}
 
 
 def patterns(name):

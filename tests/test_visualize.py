@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from PIL import Image
 
 import visualize
 
@@ -317,7 +316,7 @@ def views_of(model, images, target=1):
 
 
 def test_a_batch_equals_its_photos_one_by_one(monkeypatch):
-    monkeypatch.setattr(visualize, "BATCH", 2)
+    monkeypatch.setattr(visualize.recording, "BATCH", 2)
     model, images = net("softmax"), photos(5)
     targets = np.array([2, 0, 1, 1, 2])
     for together, *alone in zip(
@@ -408,7 +407,7 @@ def test_patterns_raise_the_response_far_above_that_of_any_photo(policy, layer):
 def test_a_pattern_does_not_depend_on_the_filters_beside_it(monkeypatch):
     model = net()
     patterns, reached = visualize.filter_patterns(model, "last", steps=4)
-    monkeypatch.setattr(visualize, "CANVAS_PIXELS", 1)
+    monkeypatch.setattr(visualize.patterns, "CANVAS_PIXELS", 1)
     some, reached_by_some = visualize.filter_patterns(model, "last", [3, 1], steps=4)
     np.testing.assert_allclose(some, patterns[[3, 1]], atol=0.05)
     np.testing.assert_allclose(reached_by_some, reached[[3, 1]], rtol=1e-3)
@@ -448,7 +447,7 @@ def test_the_response_is_the_highest_sum_before_the_activation():
     np.testing.assert_allclose(before, np.max(sums, (1, 2)), rtol=1e-4)
     assert (before < 0).any()
     words = [visualize.objective(model, layer) for layer in ("first", "relu", "last", "pool")]
-    assert words == ["norm", "relu before its activation", "last before its activation", "pool"]
+    assert words == [("norm", False), ("relu", True), ("last", True), ("pool", False)]
 
 
 def test_only_a_normalisation_right_behind_the_convolution_counts():
@@ -458,8 +457,8 @@ def test_only_a_normalisation_right_behind_the_convolution_counts():
         layers.BatchNormalization(name="norm"),
     ]
     model = sequential([*body, layers.GlobalAveragePooling2D(), layers.Dense(1)])
-    assert visualize.objective(model, "apart") == "apart"
-    assert visualize.objective(model, "fused") == "fused before its activation"
+    assert visualize.objective(model, "apart") == ("apart", False)
+    assert visualize.objective(model, "fused") == ("fused", True)
 
 
 def test_the_whole_canvas_is_climbed():
@@ -475,14 +474,16 @@ def test_decorrelated_gradients_have_the_spectrum_and_colours_of_photos():
     waves = [np.cos(2 * np.pi * times * np.arange(16) / 16) for times in (1, 4)]
     gradient = np.zeros((2, 16, 16, 3), "f4")
     gradient[0, ..., 0], gradient[1, ..., 0] = waves[0], waves[1]
-    slow, fast = visualize._like_photos(tf.constant(gradient)).numpy()
+    slow, fast = visualize.patterns._like_photos(tf.constant(gradient)).numpy()
     np.testing.assert_allclose(slow.std() / fast.std(), 4, rtol=1e-4)
-    others = (1 - visualize.COLOUR) / 3
+    others = (1 - visualize.patterns.COLOUR) / 3
     np.testing.assert_allclose(
         slow[..., 1:], 16 * others * gradient[0, ..., :1] + [0, 0], atol=1e-4
     )
     np.testing.assert_allclose(
-        slow[..., 0], 16 * (visualize.COLOUR + others) * waves[0] + np.zeros((16, 1)), atol=1e-4
+        slow[..., 0],
+        16 * (visualize.patterns.COLOUR + others) * waves[0] + np.zeros((16, 1)),
+        atol=1e-4,
     )
 
 
@@ -567,10 +568,13 @@ def test_the_model_is_left_as_it_was():
 def test_a_second_call_runs_what_the_first_one_compiled(monkeypatch):
     model, images = net(), photos()
     first = list(views_of(model, images))
-    runs, run = [], visualize._run
-    monkeypatch.setattr(
-        visualize, "_run", lambda *args, **last: runs.append(1) or run(*args, **last)
-    )
+    runs, call = [], keras.Operation.__call__
+
+    def noted(*args, **kwargs):
+        runs.append(1)
+        return call(*args, **kwargs)
+
+    monkeypatch.setattr(keras.Operation, "__call__", noted)
     visualize.activations(model, images)
     visualize.grad_cam(model, images, 1)
     assert not runs
@@ -621,7 +625,7 @@ def test_keras_is_left_as_it_was_after_an_error():
     model = Subclassed([layers.Conv2D(2, 3), Broken()])
     model.built = True
     with pytest.raises(RuntimeError, match="broken on purpose"):
-        visualize._run(model, tf.zeros((1, 8, 8, 3)))
+        visualize.recording.record(model, tf.zeros((1, 8, 8, 3)))
     assert keras.Operation.__call__ is call
     assert keras.Layer._assert_input_compatibility is check
     with pytest.raises(ValueError, match="expected"):
@@ -672,7 +676,7 @@ def test_overlay_lays_upsampled_heat_in_inferno_over_rgb():
     heatmaps[0, 0, 0], heatmaps[1, 1, 1] = 4, 1
     heat = np.stack([cv2.resize(h, (8, 8), interpolation=cv2.INTER_LINEAR) for h in heatmaps]) / 4
     colours = 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
-    alpha = visualize.OPACITY * heat[..., None]
+    alpha = visualize.figures.OPACITY * heat[..., None]
     expected = (1 - alpha) * images + alpha * colours
     shown = visualize.overlay(images, heatmaps)
     assert shown.dtype == np.uint8 and shown.shape == images.shape
@@ -714,7 +718,7 @@ def test_montage_puts_every_tile_in_its_place():
 
 def test_show_displays_a_small_jpeg_and_closes_the_figure(monkeypatch):
     shown = []
-    monkeypatch.setattr(visualize.IPython.display, "display", shown.append)
+    monkeypatch.setattr(visualize.figures.IPython.display, "display", shown.append)
     visualize.show(visualize.grid(photos(2)))
     assert shown[0].data[:3] == b"\xff\xd8\xff" and not matplotlib.pyplot.get_fignums()
 
@@ -761,6 +765,8 @@ class WithDeadEnd(Subclassed):
 def test_a_layer_without_effect_on_the_answer_is_refused():
     model = WithDeadEnd([layers.Conv2D(2, 3, name="aside"), layers.Flatten(), layers.Dense(1)])
     with pytest.raises(ValueError, match="'aside' has no effect"):
+        visualize.grad_cam(model, photos(), layer="aside")
+    with pytest.raises(ValueError, match="No layer .* returns a map that feeds its answer"):
         visualize.grad_cam(model, photos())
 
 
@@ -777,64 +783,3 @@ def test_models_that_are_no_image_classifiers_are_refused():
         visualize.grad_cam(dense, photos())
     with pytest.raises(ValueError, match="a classifier"):
         visualize.grad_cam(sequential(trunk()), photos())
-
-
-# ------------------------------------------------------------------------------------------ files
-
-
-def test_load_model(tmp_path):
-    model = net()
-    model.compile("adam", lambda truth, answer: truth - answer)  # a loss that no file can hold
-    for name in ("net.keras", "net.h5"):
-        model.save(tmp_path / name)
-        loaded = visualize.load_model(tmp_path / name)
-        np.testing.assert_array_equal(loaded(photos()), model(photos()))
-
-
-def test_load_model_refuses_what_is_none(tmp_path):
-    with pytest.raises(ValueError, match="There is no model file .*none.keras"):
-        visualize.load_model(tmp_path / "none.keras")
-    (tmp_path / "text.keras").write_text("not a model")
-    with pytest.raises(ValueError, match="text.keras.* cannot be loaded"):
-        visualize.load_model(tmp_path / "text.keras")
-    sequential([layers.Lambda(lambda images: images)]).save(tmp_path / "code.keras")
-    with pytest.raises(ValueError, match="code.keras.* cannot be loaded"):
-        visualize.load_model(tmp_path / "code.keras")
-    sequential([layers.Flatten(), layers.Dense(1)]).save(tmp_path / "dense.keras")
-    with pytest.raises(ValueError, match="no convolution"):
-        visualize.load_model(tmp_path / "dense.keras")
-
-
-def test_load_photos(tmp_path):
-    pixels = np.zeros((20, 40, 3), "u1")
-    pixels[:, :20] = [255, 0, 0]
-    pixels[:, 20:] = [0, 0, 255]
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
-    Image.fromarray(pixels).save(tmp_path / "b.JPG", exif=exif, quality=95)
-    Image.fromarray(pixels).save(tmp_path / "a.png")
-    Image.fromarray(pixels[..., 0]).save(tmp_path / "c.png")
-    (tmp_path / "README.md").write_text("about the photos")
-    loaded, names = visualize.load_photos(tmp_path, 8)
-    assert names == ["a", "b", "c"]
-    assert loaded.shape == (3, 8, 8, 3) and loaded.dtype == np.float32
-    np.testing.assert_array_equal(loaded[0, :, [0, 7]], [[[255, 0, 0]] * 8, [[0, 0, 255]] * 8])
-    np.testing.assert_allclose(loaded[1, [0, 7]], [[[255, 0, 0]] * 8, [[0, 0, 255]] * 8], atol=9)
-    np.testing.assert_array_equal(loaded[2, 0, 0], [255, 255, 255])
-    one, names = visualize.load_photos(str(tmp_path / "a.png"), (20, 40))
-    np.testing.assert_array_equal(one, pixels[None])
-    two, names = visualize.load_photos([tmp_path / "c.png", tmp_path / "a.png"], 8)
-    np.testing.assert_array_equal(two, loaded[[2, 0]])
-
-
-def test_load_photos_refuses_what_is_none(tmp_path):
-    with pytest.raises(ValueError, match="nowhere"):
-        visualize.load_photos(tmp_path / "nowhere", 8)
-    with pytest.raises(ValueError, match="holds no photo"):
-        visualize.load_photos(tmp_path, 8)
-    Image.fromarray(np.zeros((200, 200, 3), "u1")).save(tmp_path / "cut.jpg")
-    whole = (tmp_path / "cut.jpg").read_bytes()
-    for content in (b"", b"<html>", whole[: len(whole) // 2]):
-        (tmp_path / "cut.jpg").write_bytes(content)
-        with pytest.raises(ValueError, match="cut.jpg.* cannot be read as a photo"):
-            visualize.load_photos(tmp_path, 8)
