@@ -766,7 +766,7 @@ def test_a_layer_without_effect_on_the_answer_is_refused():
     model = WithDeadEnd([layers.Conv2D(2, 3, name="aside"), layers.Flatten(), layers.Dense(1)])
     with pytest.raises(ValueError, match="'aside' has no effect"):
         visualize.grad_cam(model, photos(), layer="aside")
-    with pytest.raises(ValueError, match="No layer .* returns a map that feeds its answer"):
+    with pytest.raises(ValueError, match="No layer .* map that can be followed to its answer"):
         visualize.grad_cam(model, photos())
 
 

@@ -83,9 +83,15 @@ def logits_of(answer):
     def without_head(tensor):
         op = tensor.op
         if op.type in HEADS:
-            heads.append(op.type)
+            pair = op.type in SIGMOIDS and op.inputs[0].shape[-1] == 1 < answer.shape[1]
+            heads.append("Softmax" if pair else op.type)  # 1 - p and p: one of two classes
             inner = without_head(op.inputs[0])
             return op.inputs[0] if inner is None else inner
+        if op.type == "Log":
+            inner = without_head(op.inputs[0])
+            if inner is not None:
+                heads.insert(0, "LogSoftmax")
+            return inner
         if op.type in PASSING:
             return without_head(op.inputs[tensor.value_index if op.type == "IdentityN" else 0])
         if op.type not in LINEAR | CLIPPING:

@@ -54,7 +54,6 @@ WINDOWED = {  # what looks at more than one place, and functions that were compi
     *("MaxPool", "PartitionedCall", "StatefulPartitionedCall"),
 }
 RESIZINGS = {"ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor"}
-GLOBAL = 3  # units: what gathers more of them into a single one is a global pooling and no map
 
 
 def map_of(axes):
@@ -168,7 +167,7 @@ def _of_operation(op, given, number):
     if kind == "StridedSlice":
         return _sliced(op, axes, output)
     if kind in RESIZINGS:
-        return _resized(axes, output, spread=kind != "ResizeNearestNeighbor")
+        return _resized(axes, output, kind)
     if kind in {"SpaceToBatchND", "BatchToSpaceND"}:
         return _dilated(op, axes, output)
     if kind in {"SpaceToDepth", "DepthToSpace"}:
@@ -298,8 +297,6 @@ def _windowed(axes, places, output, window, strides, dilations, padding):
     if None in lines:
         return None
     sizes = [output.shape[place] for place in places]
-    if sizes == [1, 1] and max(line.size for line in lines) > GLOBAL:
-        return tuple(result)
     for place, line, size, width, stride, rate in zip(
         places, lines, sizes, window, strides, dilations
     ):
@@ -395,22 +392,23 @@ def _scaled(axes, output):
         if line is None or size is None:
             return None
         stride = line.stride * Fraction(line.size, size)
-        field = max(line.field, line.field + stride - line.stride)
-        result[place] = (line._replace(size=size, stride=stride, field=field),)
+        start = line.start + min(stride - line.stride, 0)
+        field = line.field + abs(stride - line.stride)
+        result[place] = (Line(line.axis, size, stride, start, field),)
     return tuple(result)
 
 
-def _resized(axes, output, spread):
-    """Axes after a resize; unless it takes the nearest unit, each sees its neighbours, too."""
+def _resized(axes, output, kind):
+    """Axes after a resize, which sees its neighbours, too, unless it takes the nearest unit."""
     result = _scaled(axes, output)
-    if not result or not spread:
+    if not result or kind == "ResizeNearestNeighbor":
         return result
     result = list(result)
     for place in (1, 2):
         old, line = _line(axes, place), result[place][0]
-        shift = (line.stride - old.stride) / 2 - old.stride / 2
-        field = max(line.field, old.field + old.stride)
-        result[place] = (line._replace(start=line.start + shift, field=field),)
+        margin = old.stride if kind == "ResizeBilinear" else 2 * max(old.stride, line.stride)
+        start = old.start + (line.stride - old.stride) / 2 - margin
+        result[place] = (line._replace(start=start, field=old.field + 2 * margin),)
     return tuple(result)
 
 

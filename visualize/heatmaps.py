@@ -17,6 +17,7 @@ from .recording import (
     trace,
 )
 
+GLOBAL = 3  # units; what gathers a larger map into a single one is a global pooling
 PRODUCTS = {"BatchMatMulV2", "BatchMatMulV3", "Einsum"}  # of two tensors: attention, for one
 
 
@@ -138,7 +139,11 @@ def _last_map(model, images, runs, answer):
             feeding |= {given.op.name for given in op.inputs}
     way = [op for op in operations if op.name in moved & feeding]
     looked = [op.type in WINDOWED for op in way]  # at more than one place
-    lost = False
+    lost = single = False
+    too_small = (
+        f"The last map that feeds the answer of model {model.name!r} has a single unit and tells "
+        "no place: use larger images, or choose an earlier layer."
+    )
     for i, op in reversed(list(enumerate(way))):
         given = [tensor for tensor in op.inputs if tensor.op.name in moved]
         if op.type in PRODUCTS and len(given) == 2:
@@ -153,14 +158,16 @@ def _last_map(model, images, runs, answer):
                     "followed: choose a layer that returns a map."
                 )
             if place.shape == (1, 1):
-                raise ValueError(
-                    f"The last map that feeds the answer of model {model.name!r} has a single "
-                    "unit, so no place can be told: use larger images, or choose an earlier layer."
-                )
+                single = True
+                continue
+            if single and max(place.shape) <= GLOBAL:
+                raise ValueError(too_small)
             return tensor, place, _name(runs, tensor, operations)
+    if single:
+        raise ValueError(too_small)
     raise ValueError(
-        f"No layer of model {model.name!r} returns a map that feeds its answer: give a "
-        "convolutional network."
+        f"No layer of model {model.name!r} returns a map that can be followed to its answer: give "
+        "a convolutional network."
     )
 
 

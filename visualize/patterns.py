@@ -1,5 +1,6 @@
 """View 2: what each filter looks for, by gradient ascent on the pixels."""
 
+from fractions import Fraction
 from math import ceil
 from typing import NamedTuple
 
@@ -166,43 +167,52 @@ def filter_patterns(
 
 
 def _canvas(model, index, seen):
-    """(height, width) of a canvas for the layer, and the unit of its map that looks at all of it.
+    """(height, width) of a canvas for the layer, and the unit in the middle of its map.
 
-    Tried from the receptive field on, since other branches of the model, or layers of a fixed size,
-    may need more than the layer itself.
+    As large as what the unit sees, rounded up to whole strides. Where that is too small for what
+    runs before the layer (other branches, convolutions without padding, layers of a fixed size), as
+    large as the field in theory, then twice that and so on, up to the model's own size.
     """
     place, own = survey(model)[index].place, image_shape(model)
     lines = place.rows, place.columns
+    known = [(line.stride, line.field) for line in lines]  # a canvas that is resized has others
     strides = [max(1, ceil(line.stride)) for line in lines]
-    ends = [_end(line, _first(line, seen), seen) for line in lines]
-    for sides in (ends, [line.field for line in lines], own):
+    first = [max(0, ceil(-(line.start + seen[0]) / line.stride)) for line in lines]
+    sizes = [
+        [_sees(line, unit, seen)[1] for line, unit in zip(lines, first)],
+        [line.field for line in lines],
+    ]
+    while max(sizes[-1]) < max(own[:2]):
+        sizes.append([2 * side for side in sizes[-1]])
+    for sides in sizes:
         sides = [ceil(side / stride) * stride for side, stride in zip(sides, strides)]
         size = tuple(min(side, most) for side, most in zip(sides, own))
         try:
             on_canvas = _place(model, index, size)
-        except Exception:  # what runs before the layer says in its own words that it needs more
+        except Exception:  # the model says in its own words that it needs more
             if size == own[:2]:
                 raise
             continue
         lines = on_canvas.rows, on_canvas.columns
-        units = [_first(line, seen) for line in lines]
-        inside = all(
-            unit < line.size and _end(line, unit, seen) <= side
-            for line, unit, side in zip(lines, units, size)
-        )
-        if inside:
-            return size, units
-    return size, [line.size // 2 for line in lines]
+        units = [_middle(line, side, seen) for line, side in zip(lines, size)]
+        ends = [_sees(line, unit, seen) for line, unit in zip(lines, units)]
+        inside = all(begin >= 0 and end <= side for (begin, end), side in zip(ends, size))
+        alike = [(line.stride, line.field) for line in lines] == known
+        if inside and alike:
+            break
+    return size, units
 
 
-def _first(line, seen):
-    """The first unit that sees nothing before the canvas begins."""
-    return max(0, ceil(-(line.start + seen[0]) / line.stride))
+def _sees(line, unit, seen):
+    """The first pixel that a unit sees, and the pixel behind the last one."""
+    begin = line.start + unit * line.stride
+    return begin + seen[0], begin + seen[1]
 
 
-def _end(line, unit, seen):
-    """The pixel behind the last one that a unit sees."""
-    return line.start + unit * line.stride + seen[1]
+def _middle(line, side, seen):
+    """The unit whose field lies in the middle of a canvas."""
+    unit = (Fraction(side) - sum(_sees(line, 0, seen))) / 2 / line.stride
+    return min(max(round(unit), 0), line.size - 1)
 
 
 def _place(model, index, size):

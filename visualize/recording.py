@@ -8,8 +8,8 @@ because there is no public one in which every layer of every kind of model can b
 - `keras.Operation.__call__` is replaced while a model is traced, to note what each layer returns;
 - `keras.Layer._assert_input_compatibility`, since a filter's pattern is drawn on a small canvas
   that the model's own input would refuse;
-- `__call__` of a tf.function and its `_jit_compile`, since what a layer returns inside a function
-  of its own cannot be read outside;
+- `__call__` of a tf.function, since what a layer returns inside a function of its own cannot be
+  read outside (but Keras' own functions stay: they hold what only runs when compiled);
 - `model._flatten_layers`, the layers of a model with those of the models inside it.
 """
 
@@ -123,7 +123,8 @@ def record(model, images, last=None):
         return output
 
     def inlined(function, *args, **kwargs):
-        if threading.get_ident() != thread or function._jit_compile:
+        own = function.python_function.__module__.startswith("keras.")
+        if threading.get_ident() != thread or own:
             return call_function(function, *args, **kwargs)
         return function.python_function(*args, **kwargs)
 

@@ -1,0 +1,227 @@
+"""Fields and strides against gradients, closed forms and published values."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import visualize
+from visualize.recording import survey
+
+SHAPE = 61, 83, 2  # not square, and odd
+
+
+def model_of(*body, shape=SHAPE):
+    """A linear net whose kernels are all ones, so that each pixel of a field has a gradient."""
+    model = keras.Sequential([keras.Input(shape), *body])
+    for variable in model.variables:
+        variable.assign(tf.ones_like(variable))
+    return model
+
+
+def support(model, unit):
+    """First pixel that moves a unit of the last map, and the one behind the last: per axis."""
+    images = tf.ones((1, *model.input_shape[1:]))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        value = tf.reduce_sum(model(images)[0, unit[0], unit[1]])
+    moved = np.argwhere(np.abs(tape.gradient(value, images)[0]).max(-1) > 0)
+    return moved.min(0), moved.max(0) + 1
+
+
+class Function(layers.Layer):
+    def __init__(self, change, name=None):
+        super().__init__(name=name)
+        self.change = change
+
+    def call(self, maps):
+        return self.change(maps)
+
+
+BODIES = {
+    "convolutions": [
+        layers.Conv2D(2, (3, 5), padding="same"),
+        layers.Conv2D(2, 4, strides=(2, 3)),
+        layers.Conv2D(2, 3, padding="same", strides=2),
+    ],
+    "pooling": [
+        layers.AveragePooling2D(3, 2, "same"),
+        layers.Conv2D(2, 2),
+        layers.AveragePooling2D(2),
+    ],
+    "dilation": [
+        layers.Conv2D(2, 3, dilation_rate=(2, 3)),
+        layers.DepthwiseConv2D(3, dilation_rate=2, padding="same"),
+        layers.SeparableConv2D(2, 3, dilation_rate=2),
+    ],
+    "groups": [layers.Conv2D(4, 3, groups=2, strides=2), layers.Conv2D(4, (3, 1), groups=2)],
+    "edges": [
+        layers.ZeroPadding2D(((1, 2), (3, 0))),
+        layers.Conv2D(2, 3, strides=2),
+        layers.Cropping2D(((2, 1), (0, 3))),
+        layers.Conv2D(2, 3),
+    ],
+    "slices": [Function(lambda x: x[:, 3::2, 1:-4, :]), layers.Conv2D(2, 3)],
+    "slices from the end": [Function(lambda x: x[..., -50::3, :1]), layers.Conv2D(2, 3)],
+    "repeated units": [layers.AveragePooling2D(3), layers.UpSampling2D((2, 1))],
+    "depthwise": [layers.DepthwiseConv2D(3, strides=2), layers.Dense(3), layers.Conv2D(1, 2)],
+    "turned axes": [
+        layers.Conv2D(2, 3, strides=2),
+        layers.Permute((3, 1, 2)),
+        layers.Permute((2, 3, 1)),
+    ],
+    "tokens and back": [
+        layers.Conv2D(3, 5, strides=5),
+        layers.Reshape((-1, 3)),
+        layers.Dense(4),
+        layers.Reshape((12, 16, 4)),
+    ],
+    "groups of channels": [
+        layers.Conv2D(6, 3, strides=2),
+        layers.Reshape((30, 41, 2, 3)),
+        layers.Reshape((30, 41, 6)),
+    ],
+    "two branches": [
+        layers.Conv2D(2, 3, padding="same"),
+        Function(lambda x: x + tf.nn.avg_pool2d(x, 5, 1, "SAME")),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_fields_are_where_the_gradient_is(name):
+    model = model_of(*BODIES[name])
+    place = survey(model)[-1].place
+    lines = place.rows, place.columns
+    assert place.shape == model.output_shape[1:3]
+    for unit in [(0, 0), (place.shape[0] // 2, place.shape[1] // 3), (place.shape[0] - 1, 2)]:
+        first, behind = support(model, unit)
+        for i, line in enumerate(lines):
+            begin = line.start + unit[i] * line.stride
+            low, high = max(begin, 0), min(begin + line.field, SHAPE[i])
+            if name == "repeated units":  # of which every second one sees what the one before does
+                assert low <= first[i] and behind[i] <= high <= behind[i] + 2 * line.stride
+            else:
+                assert (first[i], behind[i]) == (low, high), (unit, i)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_transposed_convolution_halves_the_stride_and_holds_its_field(padding):
+    body = [
+        layers.Conv2D(2, 3, strides=4),
+        layers.Conv2DTranspose(2, 5, strides=2, padding=padding),
+    ]
+    model = model_of(*body)
+    place = survey(model)[-1].place
+    assert (place.rows.stride, place.columns.stride) == (2, 2)
+    for unit in [(5, 9), (6, 9), (14, 20)]:
+        first, behind = support(model, unit)
+        for i, line in enumerate((place.rows, place.columns)):
+            begin = line.start + unit[i] * line.stride
+            assert begin <= first[i] and behind[i] <= begin + line.field
+            assert line.field <= behind[i] - first[i] + 4 * 2
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_a_resized_map_holds_its_field(interpolation):
+    model = model_of(
+        layers.Resizing(30, 40, interpolation=interpolation),
+        layers.Conv2D(2, 3),
+        shape=(60, 120, 3),
+    )
+    place = survey(model)[-1].place
+    assert (place.rows.stride, place.columns.stride) == (2, 3)
+    for unit in [(4, 4), (20, 30)]:
+        first, behind = support(model, unit)
+        for i, line in enumerate((place.rows, place.columns)):
+            begin = line.start + unit[i] * line.stride
+            assert begin <= first[i] and behind[i] <= begin + line.field
+
+
+def test_tokens_are_folded_back_in_their_order():
+    body = [
+        layers.Conv2D(3, 5, strides=5),
+        layers.Reshape((-1, 3)),
+        layers.Dense(2, use_bias=False, name="tokens"),
+    ]
+    model = model_of(*body)
+    model.layers[2].kernel.assign(np.random.default_rng(0).normal(size=(3, 2)))
+    images = np.random.default_rng(1).uniform(0, 1, (2, *SHAPE))
+    maps = visualize.activations(model, images, ["tokens"])["tokens"]
+    by_hand = model.layers[0](images) @ model.layers[2].kernel
+    np.testing.assert_allclose(maps, by_hand, rtol=1e-4)
+
+
+def test_turned_axes_are_turned_back():
+    model = model_of(layers.Conv2D(3, 3, strides=2), layers.Permute((3, 2, 1), name="turned"))
+    images = np.random.default_rng(1).uniform(0, 1, (2, *SHAPE))
+    maps = visualize.activations(model, images, ["turned"])["turned"]
+    np.testing.assert_allclose(maps, model.layers[0](images), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: tf.reverse(x, [1]),
+        lambda x: tf.roll(x, 3, 2),
+        lambda x: tf.reshape(x, (-1, x.shape[2], x.shape[1], x.shape[3])),
+        lambda x: tf.concat([x, x], 1),
+        lambda x: tf.sort(x, 1),
+        lambda x: tf.transpose(tf.reshape(x, (-1, *x.shape[1:3], 2, 1)), (0, 3, 1, 2, 4)),
+        lambda x: x[:, ::-1],
+        lambda x: tf.tile(x, (1, 2, 1, 1)),
+    ],
+)
+def test_what_moves_units_in_an_unknown_way_is_no_map(change):
+    body = [layers.Conv2D(2, 3), Function(change, "moved")]
+    model = keras.Sequential([keras.Input(SHAPE), *body])
+    assert survey(model)[0].place and survey(model)[1].place is None
+    with pytest.raises(ValueError, match="'moved' returns no map"):
+        visualize.activations(model, np.zeros((1, *SHAPE)), ["moved"])
+
+
+# Araujo, Norris and Sim, Distill 2019, doi:10.23915/distill.00021, table of architectures.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "layer", "field"),
+    [
+        ("VGG16", "block5_pool", 212),
+        ("MobileNet", "conv_pw_13_relu", 315),
+        ("ResNet50", "conv5_block3_out", 483),
+        ("InceptionV3", "mixed10", 1311),
+    ],
+)
+def test_fields_of_well_known_nets_are_the_published_ones(name, layer, field):
+    model = getattr(keras.applications, name)(weights=None)
+    facts = {facts.name: facts for facts in visualize.layer_table(model)}[layer]
+    assert (facts.field, facts.stride) == (field, 32)
+    assert visualize.default_layer(model) == layer
+    if name == "InceptionV3":
+        strides = {facts.name: facts.stride for facts in visualize.layer_table(model)}
+        assert strides["mixed7"] == 16
+
+
+def test_a_field_is_counted_in_the_graph_that_runs():
+    """The padding of a strided convolution depends on the size: on 8 pixels 1 behind, on 9 both."""
+    model = keras.Sequential(
+        [keras.Input((8, 9, 1)), layers.Conv2D(1, 3, strides=2, padding="same")]
+    )
+    place = survey(model)[0].place
+    assert (place.rows.start, place.columns.start) == (0, -1)
+
+
+def test_layer_table():
+    body = [
+        layers.Conv2D(3, 3, name="look"),
+        layers.ReLU(name="relu"),
+        layers.GlobalAveragePooling2D(name="mean"),
+        layers.Dense(5, name="decide"),
+    ]
+    table = visualize.layer_table(keras.Sequential([keras.Input((8, 12, 3)), *body]))
+    assert table == [
+        ("look", "Conv2D", (6, 10, 3), 84, 3, 1),
+        ("relu", "ReLU", (6, 10, 3), 0, 3, 1),
+        ("mean", "GlobalAveragePooling2D", (3,), 0, None, None),
+        ("decide", "Dense", (5,), 20, None, None),
+    ]
