@@ -192,7 +192,8 @@ TORCH_SPREADS = np.array([0.229, 0.224, 0.225], np.float32)
 VALUE_RANGES = ((0, 255), (0, 1), (-1, 1), "caffe", "torch")
 USUAL = 2  # difference between black and white behind a model's own scaling, about
 CLEARLY = 0.5  # times the mismatch of the next best
-SPREAD, SURE = 0.02, 0.98  # bits, probability: what a fitting range exceeds, and stays below
+SPREAD, SURE = 0.05, 0.98  # bits, probability: what a fitting range exceeds, and stays below
+LIKELY = ((0, 1), (0, 255), (-1, 1), "caffe", "torch")  # most common first, where several fit
 
 
 def limits(value_range):
@@ -252,13 +253,17 @@ def find_value_range(model, photos, labels=None, output=None):
 
     `photos` are (n, h, w, c), RGB from 0 to 255; `labels` their classes (n,), if they are known. A
     model that changes the scale of pixels before its first convolution tells by that. For any other
-    one, each of VALUE_RANGES is tried. With the right one, a net's first normalisation meets the
-    statistics that it stored in training; more photos with labels are right; and the answers are
-    neither all alike (values too small) nor nearly all sure (values too large).
+    one, each of VALUE_RANGES is tried on up to 128 photos. With the right one, a net's first batch
+    normalisation meets the statistics that it stored in training; of photos with labels more are
+    right; and the answers are neither all alike (values too small) nor nearly all sure (too large).
 
-    The reason is "undecided" where two ranges do about as well, and the range then the best guess.
+    The reason is "undecided" where several ranges do about as well; the range is then a guess, the
+    one with the most right answers, or else the most common one.
     """
-    photos = check_images(model, photos)[: 4 * BATCH]
+    photos = check_images(model, photos)
+    some = np.linspace(0, len(photos) - 1, min(len(photos), 4 * BATCH)).astype(int)
+    photos = photos[some]
+    labels = None if labels is None else np.asarray(labels)[some]
     gain = _gain(model)
     if abs(gain - 1) > 1e-3:
         widths = {kind: limits(kind)[1] - limits(kind)[0] for kind in ((0, 255), (0, 1), (-1, 1))}
@@ -272,15 +277,16 @@ def find_value_range(model, photos, labels=None, output=None):
         best, second = np.argsort(mismatches)[:2]
         decided = mismatches[best] < CLEARLY * mismatches[second]
         return Found(trials[best].value_range, "tried" if decided else "undecided", trials)
-    able = [i for i, t in enumerate(trials) if t.spread > SPREAD and t.sure < SURE]
+    able = range(len(trials))
     if labels is not None:
         best = int(np.argmax(right.mean(1)))
-        able = [i for i in range(len(trials)) if not _clearly_better(right[best], right[i])]
-    if not able:
-        return Found(max(trials, key=lambda t: t.spread).value_range, "undecided", trials)
-    score = right.mean(1) if labels is not None else np.array([trial.spread for trial in trials])
-    best = max(able, key=lambda i: score[i])
-    return Found(trials[best].value_range, "tried" if len(able) == 1 else "undecided", trials)
+        able = [i for i in able if not _clearly_better(right[best], right[i])]
+    lively = [i for i in able if trials[i].spread > SPREAD and trials[i].sure < SURE]
+    able = lively or able
+    common = [LIKELY.index(trials[i].value_range) for i in range(len(trials))]
+    guess = min(able, key=lambda i: (-right[i].mean(), common[i]))
+    decided = len(able) == 1 and bool(lively)
+    return Found(trials[guess].value_range, "tried" if decided else "undecided", trials)
 
 
 def _first_convolution(runs):
@@ -315,7 +321,7 @@ def _try(model, photos, labels, value_range, output):
 
     sure = np.maximum(answer, 1 - answer).mean() if several else answer.max(1).mean()
     spread = bits(bounded.mean(0)) - bits(bounded).mean()
-    hits = np.zeros(len(photos)) if labels is None else answer.argmax(1) == labels[: len(photos)]
+    hits = np.zeros(len(photos)) if labels is None else answer.argmax(1) == labels
     accuracy = None if labels is None else float(hits.mean())
     mismatch = _mismatch(model, images)
     return Trial(value_range, float(sure), float(spread), mismatch, accuracy), hits
