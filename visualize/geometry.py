@@ -93,27 +93,20 @@ def trace_axes(graph, images, runs):
     tell (`_of_layer`).
     """
     layers = {run.output.name: run for run in reversed(runs)}
-    known = {}
+    batch, height, width, channels = images.shape
+    lines = [Line(i, side, *map(Fraction, (1, 0, 1))) for i, side in enumerate((height, width))]
+    known = {images.name: ((batch,), *((line,) for line in lines), (channels,))}
 
     def axes_of(tensor):
         return known.get(tensor.name) or _plain(tensor)
 
     for op in graph.get_operations():
         given = [axes_of(tensor) for tensor in op.inputs]
-        seen = any(map(has_line, given))
+        followed = any(map(has_line, given))
         for i, tensor in enumerate(op.outputs):
             if tensor.shape.rank is None:
                 continue
-            axes = None
-            if tensor is images or tensor.name == images.name:
-                batch, height, width, channels = images.shape
-                lines = [
-                    (Line(axis, size, Fraction(1), Fraction(0), Fraction(1)),)
-                    for axis, size in enumerate((height, width))
-                ]
-                axes = ((batch,), *lines, (channels,))
-            elif seen:
-                axes = _of_operation(op, given, i)
+            axes = _of_operation(op, given, i) if followed else None
             if tensor.name in layers:
                 run = layers[tensor.name]
                 axes = _of_layer(run.layer, axes_of(run.input), run.output, axes)
