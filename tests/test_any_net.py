@@ -321,6 +321,9 @@ def test_a_last_map_of_one_unit_gets_a_sentence():
         visualize.grad_cam(model, images_for(model), 1)
     with pytest.raises(ValueError, match="single unit"):
         visualize.default_layer(shrinking(layers.Conv2D(4, 2, activation="relu")))
+    body = [layers.Conv2D(4, 3, strides=9, name="look"), layers.Conv2D(4, 3, strides=2)]
+    with pytest.raises(ValueError, match="single unit"):  # a window of 3 on a map of 4
+        visualize.default_layer(sequential(*body, layers.ReLU(), sides=(36, 36)))
     layer = visualize.convolution_layers(model)[2]
     assert visualize.grad_cam(model, images_for(model), 1, layer).shape == (3, 32, 32)
 

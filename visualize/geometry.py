@@ -128,22 +128,8 @@ def _of_operation(op, given, number):
         return _broadcast(given) if number == 0 else None
     if kind in {"Reshape", "Squeeze", "ExpandDims"}:
         return _regrouped(axes, output.shape)
-    if kind in {"Conv2D", "DepthwiseConv2dNative"}:
-        high, wide = _spatial(op)
-        window = [tf.TensorShape(op.inputs[1].shape)[i] for i in (0, 1)]
-        dilations = [op.get_attr("dilations")[i] for i in (high, wide)]
-        strides = [op.get_attr("strides")[i] for i in (high, wide)]
-        return _windowed(axes, (high, wide), output, window, strides, dilations, _padding(op))
-    if kind in {"MaxPool", "AvgPool"}:
-        high, wide = _spatial(op)
-        window, strides = (
-            [op.get_attr(name)[i] for i in (high, wide)] for name in ("ksize", "strides")
-        )
-        return _windowed(axes, (high, wide), output, window, strides, (1, 1), _padding(op))
-    if kind == "ExtractImagePatches":
-        window, strides, rates = (op.get_attr(n)[1:3] for n in ("ksizes", "strides", "rates"))
-        padding = op.get_attr("padding").decode()
-        return _windowed(axes, (1, 2), output, window, strides, rates, padding)
+    if slides := sliding_window(op):
+        return _windowed(axes, output, *slides)
     if kind == "Conv2DBackpropInput":
         return _transposed_convolution(op, given[2], output)
     if kind == "Transpose":
@@ -174,6 +160,33 @@ def _of_operation(op, given, number):
     return None
 
 
+def sliding_window(op):
+    """Of a convolution or pooling: its axes, window, strides and dilations, each for rows and
+    columns, and its padding; None for any other operation.
+    """
+    if op.type not in {
+        "Conv2D",
+        "DepthwiseConv2dNative",
+        "MaxPool",
+        "AvgPool",
+        "ExtractImagePatches",
+    }:
+        return None
+    first = 1 if op.type == "ExtractImagePatches" or op.get_attr("data_format") == b"NHWC" else 2
+    places = first, first + 1
+    names = ("ksize", "strides", None)
+    if op.type == "ExtractImagePatches":
+        names = ("ksizes", "strides", "rates")
+    elif op.type not in {"MaxPool", "AvgPool"}:
+        names = (None, "strides", "dilations")
+    window, strides, dilations = (
+        [op.get_attr(name)[i] for i in places] if name else [1, 1] for name in names
+    )
+    if not names[0]:
+        window = list(op.inputs[1].shape[:2])
+    return places, window, strides, dilations, _padding(op)
+
+
 def _of_layer(layer, given, output, axes):
     """Axes of what a layer returns, where its operations hide it: sizes that are computed as the
     graph runs, or a function that was compiled apart.
@@ -186,7 +199,7 @@ def _of_layer(layer, given, output, axes):
             return _scaled(given, output)
     elif isinstance(layer, keras.layers.Conv2D) and map_of(given) and not map_of(axes or ()):
         options = layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding.upper()
-        return _windowed(given, (1, 2), output, *options)
+        return _windowed(given, output, (1, 2), *options)
     return axes
 
 
@@ -268,10 +281,6 @@ def _regrouped(axes, shape):
     return tuple(reversed(axes))
 
 
-def _spatial(op):
-    return (1, 2) if op.get_attr("data_format") == b"NHWC" else (2, 3)
-
-
 def _padding(op):
     padding = op.get_attr("padding").decode()
     return op.get_attr("explicit_paddings") if padding == "EXPLICIT" else padding
@@ -282,7 +291,7 @@ def _line(axes, place):
     return axes[place][0] if len(axes[place]) == 1 and isinstance(axes[place][0], Line) else None
 
 
-def _windowed(axes, places, output, window, strides, dilations, padding):
+def _windowed(axes, output, places, window, strides, dilations, padding):
     """Axes of what slides a window over the map: a convolution or a pooling."""
     result = list(_plain(output))
     result[0] = axes[0]
@@ -312,7 +321,7 @@ def _windowed(axes, places, output, window, strides, dilations, padding):
 def _transposed_convolution(op, axes, output):
     result = list(_plain(output))
     result[0] = axes[0]
-    for i, place in enumerate(_spatial(op)):
+    for i, place in enumerate((1, 2)):
         line, width = _line(axes, place), op.inputs[1].shape[i]
         if line is None:
             return None

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from .answers import adds_up, answers, choose_output, class_logits, limits, logits_of
-from .geometry import WINDOWED, as_map, has_line, map_of, trace_axes
+from .geometry import WINDOWED, as_map, has_line, map_of, sliding_window, trace_axes
 from .recording import (
     BATCH,
     check_images,
@@ -17,7 +17,7 @@ from .recording import (
     trace,
 )
 
-GLOBAL = 3  # units; what gathers a larger map into a single one is a global pooling
+GLOBAL = 3  # units; a larger window that leaves a single one is a global pooling
 PRODUCTS = {"BatchMatMulV2", "BatchMatMulV3", "Einsum"}  # of two tensors: attention, for one
 
 
@@ -139,7 +139,7 @@ def _last_map(model, images, runs, answer):
             feeding |= {given.op.name for given in op.inputs}
     way = [op for op in operations if op.name in moved & feeding]
     looked = [op.type in WINDOWED for op in way]  # at more than one place
-    lost = single = False
+    lost = single = whole = False
     too_small = (
         f"The last map that feeds the answer of model {model.name!r} has a single unit and tells "
         "no place: use larger images, or choose an earlier layer."
@@ -158,9 +158,12 @@ def _last_map(model, images, runs, answer):
                     "followed: choose a layer that returns a map."
                 )
             if place.shape == (1, 1):
+                slides, before = sliding_window(op), map_of(axes.get(op.inputs[0].name, ()))
+                if slides and max(slides[1]) > GLOBAL and before and before.shape != (1, 1):
+                    whole = True
                 single = True
                 continue
-            if single and max(place.shape) <= GLOBAL:
+            if single and not whole:
                 raise ValueError(too_small)
             return tensor, place, _name(runs, tensor, operations)
     if single:
