@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: all lab data train test publish bench clean
+.PHONY: all inspect lab data train test publish bench clean
 .DELETE_ON_ERROR:
 
 # Run VisualizingCNN.ipynb on the trained model and the sample photos.
@@ -11,6 +11,13 @@ all: $(VENV)/installed
 	$(BIN)/papermill VisualizingCNN.ipynb out/VisualizingCNN.ipynb
 	$(BIN)/jupyter nbconvert --log-level WARN --to html out/VisualizingCNN.ipynb
 	@echo "Done. Open out/VisualizingCNN.html in a browser, or out/VisualizingCNN.ipynb with: make lab"
+
+# Open your own net up: make inspect MODEL=my.keras PHOTOS=my_photos/ OPTIONS='-y "CLASSES: [cat, dog]"'
+inspect: $(VENV)/installed
+	mkdir -p out
+	$(BIN)/papermill $(if $(MODEL),-r MODEL "$(MODEL)") $(if $(PHOTOS),-r PHOTOS "$(PHOTOS)") $(OPTIONS) YourCNN.ipynb out/YourCNN.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to html --no-input --template-file examples/page.html.j2 out/YourCNN.ipynb
+	@echo "Done. Open out/YourCNN.html in a browser."
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab

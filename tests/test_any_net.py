@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 import visualize
+from visualize.answers import _clearly_better
 from visualize.recording import survey
 
 SIDES = 36, 48  # height and width, so that exchanged sides are noticed
@@ -77,6 +78,21 @@ def test_kinds_of_layers(kind):
     views(sequential(layers.Conv2D(6, 3, padding="same"), *KINDS[kind](), layers.Conv2D(4, 3)))
 
 
+def test_every_convolution_and_pooling_is_shown():
+    body = [
+        layers.Conv2D(4, 3, name="plain"),
+        layers.Conv2DTranspose(4, 3, name="transposed"),
+        layers.AveragePooling2D(2, name="mean"),
+        layers.DepthwiseConv2D(3, name="depthwise"),
+        layers.MaxPooling2D(name="highest"),
+        layers.SeparableConv2D(4, 3, name="separable"),
+    ]
+    model = sequential(*body, layers.ReLU())
+    assert list(visualize.activations(model, images_for(model))) == [part.name for part in body]
+    convolutions = ["plain", "transposed", "depthwise", "separable"]
+    assert visualize.convolution_layers(model) == convolutions
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_channels(channels):
     views(sequential(layers.Conv2D(4, 3, activation="relu"), channels=channels))
@@ -111,6 +127,14 @@ ACTIVATION_LAYERS = {
     "gelu": lambda: layers.Activation("gelu"),
     "tanh": lambda: layers.Activation("tanh"),
     "operation": lambda: ops.silu,
+    "threshold": lambda: lambda maps: ops.threshold(maps, 1, 0),
+    **{
+        name: lambda name=name: getattr(ops, name)
+        for name in """
+        celu elu gelu hard_sigmoid hard_silu hard_tanh leaky_relu log_sigmoid relu relu6 selu
+        sigmoid softplus softsign sparse_plus tanh tanh_shrink
+        """.split()  # noqa: SIM905
+    },
 }
 
 
@@ -155,6 +179,24 @@ def test_the_normalisation_behind_a_convolution_is_its_objective(normalisation):
     assert visualize.objective(model, "look") == (behind.name, False)
 
 
+def test_the_normalisation_behind_a_cast_is_the_objective_too():
+    look = layers.Conv2D(4, 3, name="look", dtype="mixed_float16")
+    body = [look, layers.Activation("linear", dtype="float32"), layers.BatchNormalization(name="n")]
+    assert visualize.objective(sequential(*body), "look") == ("n", False)
+
+
+def test_functions_of_keras_stay_compiled():
+    """A convolution in groups runs on some processors only as XLA compiles it."""
+    model, kinds = sequential(layers.Conv2D(6, 3, groups=3)), set()
+
+    def look(images):
+        visualize.recording.record(model, images)
+        kinds.update(op.type for op in images.graph.get_operations())
+
+    visualize.recording.trace(look, (*SIDES, 3))
+    assert "Conv2D" not in kinds and any("PartitionedCall" in kind for kind in kinds)
+
+
 # ------------------------------------------------------------------------------------- canvases
 
 
@@ -167,6 +209,16 @@ def test_many_convolutions_without_padding():
     assert (reached > ordinary.max(0)).all()
     field, stride = visualize.receptive_field(model, "look11")
     assert field < 25 and stride == 1
+
+
+def test_the_unit_that_is_climbed_sees_no_padding():
+    """A canvas of 6 x 9 pixels, two strides, has no unit whose 5 x 5 pixels lie inside it."""
+    look = layers.Conv2D(1, 5, strides=3, padding="same", kernel_initializer="ones", name="look")
+    model = keras.Sequential([keras.Input((70, 90, 1)), look, layers.Flatten(), layers.Dense(1)])
+    how = {"steps": 60, "step_size": 1, "jitter": 0, "decorrelate": False}
+    patterns, reached = visualize.filter_patterns(model, "look", **how)
+    assert 5 <= min(patterns.shape[1:3]) <= max(patterns.shape[1:3]) <= 12
+    assert reached[0] == pytest.approx(25 * 255, rel=0.01)
 
 
 def two_streams():
@@ -326,6 +378,11 @@ def test_a_last_map_of_one_unit_gets_a_sentence():
         visualize.default_layer(sequential(*body, layers.ReLU(), sides=(36, 36)))
     layer = visualize.convolution_layers(model)[2]
     assert visualize.grad_cam(model, images_for(model), 1, layer).shape == (3, 32, 32)
+    pools = [layer.name for layer in model.layers if isinstance(layer, layers.MaxPooling2D)]
+    shown = visualize.activations(model, images_for(model))
+    assert [name for name in pools if name in shown] == pools[:4]
+    with pytest.raises(ValueError, match="a map of a single unit .*before the global pooling"):
+        visualize.activations(model, images_for(model), pools[4:])
 
 
 @pytest.mark.parametrize(
@@ -335,6 +392,11 @@ def test_a_last_map_of_one_unit_gets_a_sentence():
 def test_a_layer_that_gathers_a_whole_map_is_a_global_pooling(whole):
     body = [layers.Conv2D(4, 3, strides=7, name="look"), whole, layers.ReLU()]
     model = sequential(*body, head=[layers.Flatten(), layers.Dense(3)])
+    assert visualize.default_layer(model) == "look"
+
+
+def test_a_map_is_named_after_the_layer_that_made_it():
+    model = sequential(layers.Conv2D(4, 3, name="look"), layers.Dropout(0.5, name="drop"))
     assert visualize.default_layer(model) == "look"
 
 
@@ -372,6 +434,19 @@ def test_tokens_that_come_from_a_grid_are_folded_back():
     np.testing.assert_allclose(visualize.grad_cam(model, images, 1), expected, rtol=1e-3, atol=1e-6)
 
 
+class Attention(layers.Layer):
+    def call(self, tokens):
+        return tokens + tf.nn.softmax(tokens @ tf.transpose(tokens, (0, 2, 1))) @ tokens
+
+
+def test_tokens_that_a_product_of_matrices_mixes_cannot_be_followed():
+    body = [layers.Conv2D(4, 4, strides=4), layers.Reshape((-1, 4)), layers.ZeroPadding1D((1, 0))]
+    head = [Attention(), layers.Cropping1D((0, 108)), layers.Flatten(), layers.Dense(3)]
+    model = sequential(*body, head=head)
+    with pytest.raises(ValueError, match="tokens whose places .*cannot be followed"):
+        visualize.default_layer(model)
+
+
 def test_tokens_that_cannot_be_followed_get_a_sentence():
     model = transformer(class_token=True)
     with pytest.raises(ValueError, match="tokens whose places .*cannot be followed"):
@@ -395,6 +470,16 @@ def headed(units, activation, change):
     return base, keras.Model(base.inputs, change(base.outputs[0]))
 
 
+def there_and_back(y):
+    checked = tf.debugging.check_numerics(tf.identity_n([1 - y, y])[1], "no number")
+    return -tf.transpose(tf.stack(tf.unstack(-checked, axis=1), 0))
+
+
+def put_together(y):
+    first, last = tf.slice(y, (0, 0), (-1, 2)), 2 * y[:, 2:] / 2
+    return tf.minimum(tf.concat([first, tf.add_n([last, last, -last])], 1), 0.99)
+
+
 BEHIND = {
     "reshape": (3, "softmax", lambda y: layers.Reshape((3, 1))(y), [0, 1, 2]),
     "flatten": (3, "softmax", lambda y: layers.Flatten()(y), [0, 1, 2]),
@@ -413,6 +498,8 @@ BEHIND = {
     "squeeze": (1, "sigmoid", lambda y: ops.squeeze(y, -1), [0, 1]),
     "both classes": (1, "sigmoid", lambda y: layers.Concatenate()([1 - y, y]), [0, 1]),
     "labels": (3, "sigmoid", lambda y: layers.Reshape((3,))(y), [0, 1, 2]),
+    "as they were": (3, "softmax", lambda y: layers.Lambda(there_and_back)(y), [0, 1, 2]),
+    "put together": (3, "softmax", lambda y: layers.Lambda(put_together)(y), [0, 1, 2]),
     "softmax again": (3, "softmax", lambda y: layers.Softmax()(y), [0, 1, 2]),
 }
 
@@ -432,12 +519,37 @@ def test_a_softmax_or_sigmoid_is_found_behind_other_operations(name):
         some += heat.max()
     assert some > 0
     shares = visualize.probabilities(model, images)
-    if name not in {"softmax again", "take", "slice"}:
+    if name not in {"softmax again", "take", "slice", "put together"}:
         np.testing.assert_allclose(shares, visualize.probabilities(base, images), atol=1e-5)
     predicted = visualize.grad_cam(model, images)
     if name != "labels":  # where several may be sure
         chosen = visualize.grad_cam(model, images, shares.argmax(1))
         np.testing.assert_array_equal(predicted, chosen)
+
+
+def test_of_several_sure_labels_the_one_with_the_highest_logit_is_predicted():
+    model, _ = headed(3, "sigmoid", lambda y: y)
+    model.get_layer("decide").bias.assign([3e5, 5e5, 4e5])
+    images = images_for(model)
+    np.testing.assert_array_equal(visualize.probabilities(model, images), 1)
+    second = visualize.grad_cam(model, images, 1)
+    np.testing.assert_array_equal(visualize.grad_cam(model, images), second)
+    assert (visualize.grad_cam(model, images, 0) != second).any()
+
+
+def test_an_ensemble_predicts_by_its_probabilities_not_by_its_logits():
+    images = keras.Input((*SIDES, 3))
+    maps = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="look")(images))
+    heads = [layers.Dense(2, "softmax") for _ in range(3)]
+    model = randomise(keras.Model(images, layers.Average()([head(maps) for head in heads])))
+    for head, logit in zip(heads, (20, -2, -2)):  # one is sure of 1, two think 0
+        head.kernel.assign(head.kernel / 1e4)
+        head.bias.assign([0, logit])
+    photos = images_for(model)
+    zero = visualize.grad_cam(model, photos, 0)
+    assert (model(photos).numpy().argmax(1) == 0).all()
+    np.testing.assert_array_equal(visualize.grad_cam(model, photos), zero)
+    assert (visualize.grad_cam(model, photos, 1) != zero).any()
 
 
 def test_a_softmax_made_by_hand_gets_a_sentence():
@@ -451,6 +563,28 @@ def test_a_softmax_made_by_hand_gets_a_sentence():
     np.testing.assert_allclose(
         visualize.probabilities(model, images_for(model)), model(images_for(model)), rtol=1e-5
     )
+
+
+def test_logits_that_add_up_to_one_are_no_probabilities():
+    model = sequential(
+        layers.Conv2D(4, 3), head=[layers.GlobalAveragePooling2D(), layers.Dense(3, name="decide")]
+    )
+    model.get_layer("decide").set_weights([np.zeros((4, 3)), np.float32([3, -1, -1])])
+    expected = np.exp([3, -1, -1]) / np.exp([3, -1, -1]).sum()
+    shares = visualize.probabilities(model, images_for(model))
+    np.testing.assert_allclose(shares, [expected] * 3, rtol=1e-5)
+
+
+def test_a_product_of_answers_is_not_their_softmax():
+    _, model = headed(3, "softmax", lambda y: y * y)
+    assert visualize.answers(model) == ("softmax", 3, False)
+
+
+def test_one_photo_whose_logits_add_up_to_one_hides_no_softmax():
+    model = colour_means(np.eye(3), [0, 0, 0], None)
+    photos = plain([0.2, 0.3, 0.5], [0.9, 0.5, 0.5])
+    heat = visualize.grad_cam(model, photos, 0)
+    np.testing.assert_allclose(heat.max((1, 2)) * 24, [0.2, 0.9], rtol=1e-5)
 
 
 def test_logits_get_the_softmax_or_sigmoid_that_is_missing():
@@ -495,7 +629,10 @@ def test_one_of_two_outputs_is_chosen(named):
         )
     for output in (1, "young"):
         assert visualize.answers(model, output) == ("sigmoid", 2, True)
-        assert visualize.probabilities(model, images, output).shape == (3, 2)
+        young = keras.Model(model.input, model.get_layer("young").output)
+        for view in (visualize.probabilities, visualize.occlusion, visualize.grad_cam):
+            some = view(model, images[:2], output=output)
+            np.testing.assert_allclose(some, view(young, images[:2]), rtol=1e-3, atol=1e-6)
     for call in (visualize.answers, visualize.default_layer):
         with pytest.raises(ValueError, match="several outputs: .*'kind' or .*'young'"):
             call(model)
@@ -557,15 +694,16 @@ def test_what_is_no_keras_model_gets_a_sentence():
 
 
 def test_a_tiny_gradient_survives_float16():
-    """1e-4 / 1728 units is below float16's smallest number, 6e-8, if it is not scaled."""
+    """1e-5 / 1728 units is below float16's smallest number, 6e-8, if it is not scaled."""
     keras.config.set_dtype_policy("mixed_float16")
     try:
         model = sequential(layers.Conv2D(4, 3, padding="same", activation="relu", name="look"))
     finally:
         keras.config.set_dtype_policy("float32")
-    model.get_layer("decide").kernel.assign(np.full((4, 3), 1e-4))
-    maps, gradients = visualize.evidence(model, images_for(model) / 255, 1)
-    np.testing.assert_allclose(gradients, 1e-4 / (36 * 48), rtol=1e-2)
+    model.get_layer("decide").kernel.assign(np.full((4, 3), 1e-5))
+    for layer in (None, "look"):  # a mean may turn float16 into float32 before it
+        maps, gradients = visualize.evidence(model, images_for(model) / 255, 1, layer)
+        np.testing.assert_allclose(gradients, 1e-5 / (36 * 48), rtol=1e-2)
 
 
 # -------------------------------------------------------------------------- what is kept compiled
@@ -611,6 +749,9 @@ def test_digest():
     bias = model.get_layer("look").bias
     bias.assign(bias + np.float32([0, 0, 0, 1e-6]))
     assert visualize.digest(model) != visualize.digest(same)
+    wide, high = (layers.Dense(6 // n, use_bias=False, kernel_initializer="ones") for n in (2, 3))
+    nets = [keras.Sequential([keras.Input((n,)), dense]) for n, dense in ((2, wide), (3, high))]
+    assert visualize.digest(nets[0]) != visualize.digest(nets[1])
 
 
 # ------------------------------------------------------------------------------------ value ranges
@@ -715,8 +856,119 @@ def test_where_nothing_tells_the_value_range_it_is_undecided():
     model = sequential(layers.Conv2D(4, 3), channels=1)
     model.layers[-1].kernel.assign(np.zeros((4, 3)))
     found = visualize.find_value_range(model, images_for(model))
-    assert found.reason == "undecided"
+    assert (found.value_range, found.reason) == ((0, 1), "undecided")
     assert [trial.value_range for trial in found.trials] == [(0, 255), (0, 1), (-1, 1)]
+
+
+def colour_means(kernel, bias, activation, normalised=False):
+    """Answers with the mean colours of a photo, (n, 3) @ kernel + bias."""
+    body = [layers.Conv2D(3, 1, use_bias=False, name="same")]
+    body += [layers.BatchNormalization(name="norm")] if normalised else []
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(len(bias), activation, name="decide")]
+    model = keras.Sequential([keras.Input((4, 6, 3)), *body, *head])
+    model.get_layer("same").kernel.assign(np.eye(3)[None, None])
+    model.get_layer("decide").set_weights([np.float32(kernel), np.float32(bias)])
+    return model
+
+
+def plain(*colours):
+    return np.ones((len(colours), 4, 6, 3), "f4") * np.float32(colours)[:, None, None]
+
+
+def entropy(*shares):
+    shares = np.array(shares)
+    return -(shares * np.log2(shares)).sum(0)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_trials_hold_what_they_say(activation):
+    rng = np.random.default_rng(0)
+    kernel, photos = rng.normal(0, 0.01, (3, 3)), rng.uniform(0, 255, (20, 4, 6, 3)).astype("f4")
+    model = colour_means(kernel, [0.1, 0, -0.1], activation, normalised=True)
+    mean, variance = np.float32([3, 2, 1]), np.float32([5, 4, 6])
+    model.get_layer("norm").moving_mean.assign(mean)
+    model.get_layer("norm").moving_variance.assign(variance)
+    labels = rng.integers(0, 3, 20)
+    for trial in visualize.find_value_range(model, photos, labels).trials:
+        images = visualize.from_pixels(photos, trial.value_range)
+        p = np.float64(model(images))
+        assert trial.accuracy == pytest.approx((p.argmax(1) == labels).mean())
+        shift = abs(images.mean((0, 1, 2)) - mean) / np.sqrt(variance + 1e-3)
+        ratio = abs(np.log((images.var((0, 1, 2)) + 1e-3) / (variance + 1e-3)))
+        assert trial.mismatch == pytest.approx((shift + ratio).mean(), rel=1e-3)
+        if activation == "softmax":
+            spread = entropy(*p.mean(0)) - entropy(*p.T).mean()
+            sure = p.max(1).mean()
+        else:
+            each = entropy(p, 1 - p).sum(1).mean()
+            spread = entropy(p.mean(0), 1 - p.mean(0)).sum() - each
+            sure = np.maximum(p, 1 - p).mean()
+        assert (trial.sure, trial.spread) == pytest.approx((sure, spread), rel=1e-3, abs=1e-5)
+
+
+def test_a_range_with_which_answers_are_all_alike_is_none():
+    model = colour_means([[0.05, 0], [-0.05, 0], [0, 0]], [0, 0], "softmax")
+    photos = plain([140, 100, 100], [100, 140, 140])  # alike in BGR: the last two are one number
+    found = visualize.find_value_range(model, photos)
+    assert (found.value_range, found.reason) == ((0, 255), "tried")
+    assert [t.value_range for t in found.trials if t.spread > 0.05] == [(0, 255)]
+
+
+def test_a_range_with_which_all_answers_are_sure_is_none():
+    model = colour_means(np.full((3, 1), 20 / 3), [-10], "sigmoid")  # brighter than 0.5 or not
+    photos = plain([90, 90, 90], [165, 165, 165])
+    found = visualize.find_value_range(model, photos)
+    assert (found.value_range, found.reason) == ((0, 1), "tried")
+    assert [t.value_range for t in found.trials if t.sure < 0.98] == [(0, 1)]
+    assert sum(trial.spread > 0.05 for trial in found.trials) > 1
+
+
+def test_of_several_ranges_the_one_with_more_right_answers_is_the_guess():
+    model = colour_means([[6], [-6], [0]], [1.2], "sigmoid")
+    photos = plain([140, 100, 100], [100, 140, 140])
+    found = visualize.find_value_range(model, photos, [1, 0])
+    assert (found.value_range, found.reason) == ((-1, 1), "undecided")
+    right = {trial.value_range: trial.accuracy for trial in found.trials}
+    assert (right[0, 1], right[-1, 1]) == (0.5, 1)
+
+
+def test_statistics_between_those_of_two_ranges_decide_nothing():
+    model = colour_means(np.eye(3), [0, 0, 0], "softmax", normalised=True)
+    photos = np.random.default_rng(0).uniform(0, 255, (20, 4, 6, 3)).astype("f4")
+    bytes_, caffe = (visualize.from_pixels(photos, kind) for kind in ((0, 255), "caffe"))
+    mean = 0.45 * bytes_.mean((0, 1, 2)) + 0.55 * caffe.mean((0, 1, 2))
+    model.get_layer("norm").moving_mean.assign(mean)
+    model.get_layer("norm").moving_variance.assign(caffe.var((0, 1, 2)))
+    found = visualize.find_value_range(model, photos)
+    assert (found.value_range, found.reason) == ("caffe", "undecided")
+    model.get_layer("norm").moving_mean.assign(caffe.mean((0, 1, 2)))
+    found = visualize.find_value_range(model, photos)
+    assert (found.value_range, found.reason) == ("caffe", "tried")
+
+
+def test_a_normalisation_that_was_never_trained_tells_nothing():
+    model = colour_means(np.eye(3), [0, 0, 0], "softmax", normalised=True)
+    found = visualize.find_value_range(model, plain([140, 100, 100], [100, 140, 140]))
+    assert [trial.mismatch for trial in found.trials] == [None] * 5
+
+
+def test_ranges_are_tried_on_photos_from_the_whole_collection():
+    model = colour_means([[0.1], [0.1], [0.1]], [-30], "sigmoid")  # brighter than 100 or not
+    photos = plain(*[[50, 50, 50]] * 300, *[[150, 150, 150]] * 300)
+    found = visualize.find_value_range(model, photos, np.arange(600) >= 300)
+    right = {trial.value_range: trial.accuracy for trial in found.trials}
+    assert (right[0, 255], right[0, 1]) == (1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "clearly"),  # scipy.stats.binomtest(won, won + lost).pvalue < 0.05
+    [(5, 0, False), (6, 0, True), (0, 6, False), (8, 2, False), (9, 1, True), (0, 0, False)],
+)
+def test_more_right_answers_are_clearly_better_by_a_sign_test(won, lost, clearly):
+    alike = np.tile([True, False], 20)
+    right = np.r_[alike, np.ones(won, bool), np.zeros(lost, bool)]
+    other = np.r_[alike, np.zeros(won, bool), np.ones(lost, bool)]
+    assert _clearly_better(right, other) is clearly
 
 
 # --------------------------------------------------------------------------------------- occlusion
@@ -744,6 +996,8 @@ def test_occlusion_is_what_the_logit_loses():
     assert (lost[0, 8:] == 0).all() and (lost[0, :, :20] == 0).all()
     np.testing.assert_allclose(visualize.occlusion(model, images, 0, size=4, stride=4), -lost)
     np.testing.assert_allclose(visualize.occlusion(model, images, size=4, stride=4), lost)
+    each = visualize.occlusion(model, images, [1, 0], size=4, stride=4)
+    np.testing.assert_allclose(each, lost * np.float32([1, -1])[:, None, None])
 
 
 def test_occlusion_reaches_every_pixel_and_takes_other_values():
@@ -753,6 +1007,9 @@ def test_occlusion_reaches_every_pixel_and_takes_other_values():
     assert np.isfinite(lost).all()
     assert lost[0, 0, -1] == pytest.approx(1 * 6 * 7 / 48, rel=1e-4)
     assert lost.max() <= 1
+    np.testing.assert_array_equal(
+        visualize.occlusion(model, image, 1), visualize.occlusion(model, image, 1, 20 // 5, 2)
+    )
     for wrong in ({"size": 21}, {"size": -1}, {"stride": -2}):
         with pytest.raises(ValueError, match="do not fit images of 20 x 30"):
             visualize.occlusion(model, image, 1, **wrong)

@@ -82,9 +82,35 @@ BODIES = {
         layers.Reshape((30, 41, 2, 3)),
         layers.Reshape((30, 41, 6)),
     ],
+    "explicit padding": [
+        Function(
+            lambda x: tf.nn.conv2d(x, tf.ones((3, 3, 2, 2)), 2, [[0, 0], [2, 1], [0, 3], [0, 0]])
+        )
+    ],
+    "windows laid side by side": [
+        Function(
+            lambda x: tf.image.extract_patches(x, (1, 3, 5, 1), (1, 2, 3, 1), (1, 2, 1, 1), "SAME")
+        )
+    ],
+    "patches": [
+        Function(lambda x: x[:, :60, 2:82]),
+        layers.Reshape((12, 5, 16, 5, 2)),
+        layers.Permute((1, 3, 2, 4, 5)),
+        layers.Reshape((12, 16, 50)),
+        layers.Conv2D(2, 2),
+    ],
+    "blocks of units": [
+        Function(lambda x: x[:, 1:, :82]),
+        Function(lambda x: tf.nn.space_to_depth(x, 2)),
+        layers.Conv2D(2, 3),
+    ],
     "two branches": [
         layers.Conv2D(2, 3, padding="same"),
         Function(lambda x: x + tf.nn.avg_pool2d(x, 5, 1, "SAME")),
+    ],
+    "two branches to two sides": [
+        Function(lambda x: x[:, 4:, :-4] + x[:, :-4, 4:] + x[:, 2:-2, 2:-2]),
+        layers.Conv2D(2, 3),
     ],
 }
 
@@ -123,7 +149,7 @@ def test_a_transposed_convolution_halves_the_stride_and_holds_its_field(padding)
             assert line.field <= behind[i] - first[i] + 4 * 2
 
 
-@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
 def test_a_resized_map_holds_its_field(interpolation):
     model = model_of(
         layers.Resizing(30, 40, interpolation=interpolation),
@@ -139,16 +165,92 @@ def test_a_resized_map_holds_its_field(interpolation):
             assert begin <= first[i] and behind[i] <= begin + line.field
 
 
-def test_tokens_are_folded_back_in_their_order():
+KEPT = {  # what changes, orders or gathers values or channels, and moves no unit
+    **{f.__name__: f for f in (tf.abs, tf.exp, tf.math.expm1, tf.math.log, tf.math.log1p, tf.sign)},
+    **{f.__name__: f for f in (tf.sqrt, tf.math.rsqrt, tf.square, tf.round, tf.math.reciprocal)},
+    **{f.__name__: f for f in (tf.tanh, tf.sigmoid, tf.math.softplus, tf.nn.softsign, tf.math.erf)},
+    **{f.__name__: f for f in (tf.math.erfc, tf.negative, tf.math.is_finite, tf.nn.relu)},
+    **{f.__name__: f for f in (tf.nn.relu6, tf.nn.elu, tf.nn.selu, tf.nn.leaky_relu, tf.identity)},
+    **{f.__name__: f for f in (tf.nn.softmax, tf.nn.log_softmax, tf.stop_gradient)},
+    **{f.__name__: f for f in (tf.ones_like, tf.zeros_like)},
+    "not": lambda x: tf.logical_not(x > 0),
+    "and": lambda x: (x > 0) & (x < 1),
+    "or": lambda x: (x >= 0) | (x <= 1),
+    "equal": lambda x: tf.equal(x, 1),
+    "not equal": lambda x: tf.not_equal(x, 1),
+    "arithmetic": lambda x: (x * 2 + 1 - x) / (x + 3),
+    "power": lambda x: x**x,
+    "bounds": lambda x: tf.maximum(tf.minimum(x, 1), 0),
+    "squared difference": lambda x: tf.math.squared_difference(x, 1.0),
+    "divide": lambda x: tf.math.divide_no_nan(x, x),
+    "multiply": lambda x: tf.math.multiply_no_nan(x, x),
+    "xdivy": lambda x: tf.math.xdivy(x, x + 1),
+    "where": lambda x: tf.where(x > 0, x, -x),
+    "sum of several": lambda x: tf.add_n([x, x, x]),
+    "check": lambda x: tf.debugging.check_numerics(x, "no number"),
+    "bias": lambda x: tf.nn.bias_add(x, [1.0, 2.0]),
+    "cast": lambda x: tf.cast(x, "float16"),
+    "several identities": lambda x: tf.identity_n([-x, x])[1],
+    "maximum": lambda x: tf.reduce_max(x, -1, keepdims=True),
+    "minimum": lambda x: tf.reduce_min(x, -1, keepdims=True),
+    "mean": lambda x: tf.reduce_mean(x, -1, keepdims=True),
+    "product": lambda x: tf.reduce_prod(x, -1, keepdims=True),
+    "all": lambda x: tf.reduce_all(x > 0, -1, keepdims=True),
+    "any": lambda x: tf.reduce_any(x > 0, -1, keepdims=True),
+    "sum, and back": lambda x: tf.expand_dims(tf.reduce_sum(x, 3), 3),
+    "stack": lambda x: tf.stack(tf.unstack(x, axis=3), 3),
+    "split": lambda x: tf.concat(tf.split(x, 2, 3), 3),
+    "split unevenly": lambda x: tf.split(x, [1, 1], 3)[1],
+    "take": lambda x: tf.gather(x, [1, 0, 1], axis=3),
+    "repeat": lambda x: tf.tile(x, (1, 1, 1, 2)),
+    "slice": lambda x: tf.slice(x, (0, 0, 0, 1), (-1, -1, -1, 1)),
+    "squeeze": lambda x: tf.squeeze(tf.expand_dims(x, 1), 1),
+    "product with a matrix": lambda x: tf.matmul(x, tf.ones((2, 3))),
+    "product with a turned matrix": lambda x: tf.reshape(
+        tf.reshape(tf.matmul(x, tf.ones((6, 2)), transpose_b=True), (-1, 30, 79, 2, 3)),
+        (-1, 30, 79, 6),
+    ),
+    "turned product": lambda x: tf.matmul(
+        tf.transpose(x, (0, 1, 3, 2)), tf.ones((2, 3)), transpose_a=True
+    ),
+    "einsum": lambda x: tf.einsum("nyxc,cd->nyxd", x, tf.ones((2, 3))),
+}
+
+
+def test_what_moves_no_unit_keeps_the_map():
+    images = keras.Input(SHAPE)
+    maps = layers.Conv2D(2, (3, 5), strides=(2, 1))(images)
+    outputs = [Function(change, f"kept{i}")(maps) for i, change in enumerate(KEPT.values())]
+    entries = survey(keras.Model(images, outputs))
+    places = {entry.name: entry.place for entry in entries}
+    (expected,) = (entry.place for entry in entries if entry.name.startswith("conv"))
+    assert expected.shape == (30, 79)
+    assert [kind for i, kind in enumerate(KEPT) if places[f"kept{i}"] != expected] == []
+
+
+def test_channels_first_inside_a_layer():
+    def pooled(maps):
+        turned = tf.transpose(maps, (0, 3, 1, 2))
+        return tf.nn.max_pool2d(turned, (2, 5), (2, 3), "VALID", data_format="NCHW")
+
+    place = survey(keras.Sequential([keras.Input(SHAPE), Function(pooled)]))[0].place
+    assert (place.rows.stride, place.columns.stride) == (2, 3)
+    assert (place.rows.field, place.columns.field) == (2, 5)
+    assert place.shape == (30, 27) and place.order == (2, 3, 1)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_tokens_are_folded_back_in_their_order(turned):
     body = [
         layers.Conv2D(3, 5, strides=5),
         layers.Reshape((-1, 3)),
-        layers.Dense(2, use_bias=False, name="tokens"),
+        layers.Dense(2, use_bias=False),
+        *([layers.Permute((2, 1))] if turned else []),
     ]
     model = model_of(*body)
     model.layers[2].kernel.assign(np.random.default_rng(0).normal(size=(3, 2)))
     images = np.random.default_rng(1).uniform(0, 1, (2, *SHAPE))
-    maps = visualize.activations(model, images, ["tokens"])["tokens"]
+    (maps,) = visualize.activations(model, images, body[-1:]).values()
     by_hand = model.layers[0](images) @ model.layers[2].kernel
     np.testing.assert_allclose(maps, by_hand, rtol=1e-4)
 
@@ -209,6 +311,15 @@ def test_a_field_is_counted_in_the_graph_that_runs():
     )
     place = survey(model)[0].place
     assert (place.rows.start, place.columns.start) == (0, -1)
+
+
+def test_layer_table_counts_the_larger_of_two_sides():
+    body = [layers.Conv2D(1, (3, 1), strides=(1, 2)), layers.Conv2D(1, (1, 5), strides=(3, 1))]
+    wide, both = visualize.layer_table(keras.Sequential([keras.Input(SHAPE), *body]))
+    assert (wide.field, wide.stride) == (3, 2)
+    assert (both.field, both.stride) == (1 + 4 * 2, 3)
+    model = keras.Sequential([keras.Input(SHAPE), *body])
+    assert visualize.receptive_field(model, body[1])[1] == 3
 
 
 def test_layer_table():

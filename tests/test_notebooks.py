@@ -64,6 +64,19 @@ def test_github_can_show_it(committed):
     assert len(nbformat.writes(committed)) < 1_200_000
 
 
+def test_every_figure_has_an_alternative_text():
+    notebook = nbformat.read(ROOT / "YourCNN.ipynb", as_version=4)
+    pictures = [
+        (kind, output.metadata.get(kind, {}).get("alt", ""))
+        for cell in code(notebook)
+        for output in cell.outputs
+        for kind in output.get("data", {})
+        if kind.startswith("image/")
+    ]
+    assert len(pictures) > 5
+    assert min(len(text) for _, text in pictures) > 20
+
+
 def test_cells_are_short_and_explained(committed):
     assert max(len(cell.source.splitlines()) for cell in code(committed)) <= 26
     assert sum(cell.cell_type == "markdown" for cell in committed.cells) >= len(code(committed)) / 3

@@ -202,11 +202,12 @@ def test_gradients_are_those_of_finite_differences():
 
 def test_grad_cam_is_the_weighted_sum_of_the_evidence():
     model, images = net("logits"), photos()
-    maps, gradients = visualize.evidence(model, images, 1, "first")
-    heat = np.maximum((gradients.mean((1, 2), keepdims=True) * maps).sum(-1), 0)
-    assert (heat > 0).any() and (heat == 0).any()
-    heatmaps = visualize.grad_cam(model, images, 1, layer_of(model, "first"))
-    np.testing.assert_allclose(heatmaps, heat, rtol=1e-4, atol=1e-6)
+    for name in ("first", "norm"):
+        maps, gradients = visualize.evidence(model, images, 1, name)
+        heat = np.maximum((gradients.mean((1, 2), keepdims=True) * maps).sum(-1), 0)
+        assert (heat > 0).any() and (heat == 0).any()
+        heatmaps = visualize.grad_cam(model, images, 1, layer_of(model, name))
+        np.testing.assert_allclose(heatmaps, heat, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])
@@ -278,6 +279,7 @@ def test_activations_are_what_the_layers_return(build):
     assert list(chosen) == ["norm", "last"]
     np.testing.assert_allclose(chosen["norm"], normal, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(chosen["last"], views["last"])
+    assert list(visualize.activations(model, images, ["norm", "pool"])) == ["norm", "pool"]
 
 
 def test_layers_of_one_name_in_two_nested_models_are_told_apart():
@@ -333,6 +335,14 @@ def test_bytes_equal_floats():
         views_of(model, images), views_of(model, np.float64(images)), strict=True
     ):
         np.testing.assert_array_equal(of_bytes, of_floats)
+
+
+def test_bytes_enter_a_subclassed_model_that_expects_floats():
+    model, images = subclassed([layers.Conv2D(2, 3), layers.Flatten(), layers.Dense(2)]), photos()
+    np.testing.assert_array_equal(
+        visualize.probabilities(model, np.uint8(images)),
+        visualize.probabilities(model, np.floor(images)),
+    )
 
 
 def test_augmentation_inside_the_model_is_off():
@@ -426,6 +436,51 @@ def test_plain_ascent_of_a_linear_filter_ends_at_the_signs_of_its_weights():
     np.testing.assert_array_equal(np.sign(patterns - 127.5), np.transpose(signs, (3, 0, 1, 2)))
 
 
+@pytest.mark.parametrize("jitter", [0, 1])
+def test_each_seed_has_its_patterns(jitter):
+    model = net()
+    one, same, other = (
+        visualize.filter_patterns(model, "last", [0, 2], steps=2, jitter=jitter, seed=seed)[0]
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 1
+
+
+def test_canvases_are_rolled_ever_less_and_by_an_eighth_of_the_field_at_most(monkeypatch):
+    look = layers.Conv2D(2, 31, padding="same", kernel_initializer="ones", name="look")
+    model = sequential([look, layers.GlobalAveragePooling2D(), layers.Dense(1)], 40)
+    roll, rolled = tf.roll, []
+
+    def noted(canvases, shift, axis):
+        tf.numpy_function(lambda by: rolled.append(by.copy()), [shift], [])
+        return roll(canvases, shift, axis)
+
+    monkeypatch.setattr(tf, "roll", noted)
+    by = {}
+    for jitter in (0, 2, 100):
+        visualize.filter_patterns(model, "look", [0], steps=9, jitter=jitter)
+        by[jitter], rolled[:] = np.abs(rolled), []
+        assert by[jitter].shape == (9, 2)
+        most = min(jitter, 31 / 8)  # 4 pixels, rounded
+        assert (by[jitter] <= np.rint(np.ceil(most) * np.linspace(1, 0, 9))[:, None]).all()
+    assert by[0].max() == 0 < by[2].max() < by[100].max()
+
+
+def test_canvases_are_drawn_in_batches_that_fit_the_memory(monkeypatch):
+    model, sizes, run = net(), [], visualize.patterns.in_batches
+
+    def noted(function, *arrays, batch=None, keep=None):
+        sizes.append(batch)
+        return run(function, *arrays, batch=batch, keep=keep)
+
+    monkeypatch.setattr(visualize.patterns, "in_batches", noted)
+    for pixels, batch in ((1, 1), (27, 3)):
+        monkeypatch.setattr(visualize.patterns, "CANVAS_PIXELS", pixels)
+        patterns, _ = visualize.filter_patterns(model, "first", steps=1)
+        assert patterns.shape == (4, 3, 3, 3) and sizes[-1] == batch
+
+
 def test_the_cures_make_patterns_smoother_than_plain_ascent():
     model = net()
     rough, smooth = (
@@ -507,6 +562,16 @@ def test_receptive_field(body, size, stride):
         if isinstance(layer, layers.Conv2D):
             layer.kernel.assign(-tf.ones_like(layer.kernel))
     assert visualize.receptive_field(model, body[-1]) == (size, stride)
+
+
+def test_the_field_is_measured_on_the_values_that_the_model_takes():
+    body = [layers.Conv2D(1, 3, activation="tanh"), layers.Conv2D(1, 1, name="look")]
+    model = sequential([*body, layers.GlobalAveragePooling2D(), layers.Dense(1)])
+    kernel = np.full((3, 3, 3, 1), 0.002)
+    kernel[1, 1] = 0.2
+    body[0].kernel.assign(kernel)
+    assert visualize.receptive_field(model, "look", (0, 1)) == (1, 1)
+    assert visualize.receptive_field(model, "look", (200, 255)) == (3, 1)  # saturated, so: dead
 
 
 def test_canvases_are_as_small_as_the_field_also_where_the_input_is_fixed():
@@ -600,9 +665,21 @@ def test_what_changes_between_two_calls_counts(build):
     (last,) = visualize.activations(model, images, ["last"]).values()
     assert np.abs(last).max() <= 1 and last.min() < 0
     heat = visualize.grad_cam(model, images, 1)
-    layer_of(model, "dense").enable_lora(2)
-    layer_of(model, "dense").lora_kernel_b.assign(np.ones((2, 3)))
+    dense = layer_of(model, "dense")
+    dense.enable_lora(2)
+    dense.lora_kernel_a.assign(np.linspace(-1, 1, 10).reshape(5, 2))
+    dense.lora_kernel_b.assign(np.linspace(2, -1, 6).reshape(2, 3))
     assert np.abs(visualize.grad_cam(model, images, 1) - heat).max() > 1e-3
+
+
+def test_another_precision_between_two_calls_counts():
+    model, images = net(), photos()
+    (exact,) = visualize.activations(model, images, ["last"]).values()
+    layer_of(model, "last").dtype_policy = "mixed_float16"
+    (rough,) = visualize.activations(model, images, ["last"]).values()
+    np.testing.assert_array_equal(rough, np.float32(np.float16(rough)))
+    assert (rough != exact).any()
+    np.testing.assert_allclose(rough, exact, atol=0.01 * exact.max())
 
 
 def test_a_model_that_was_looked_at_can_go():
@@ -622,12 +699,16 @@ class Broken(layers.Layer):
 
 def test_keras_is_left_as_it_was_after_an_error():
     call, check = keras.Operation.__call__, keras.Layer._assert_input_compatibility
-    model = Subclassed([layers.Conv2D(2, 3), Broken()])
+    call_function = type(tf.function(len)).__call__
+    look = layers.Conv2D(2, 3, activation="relu")
+    model = Subclassed([look, Broken()])
     model.built = True
     with pytest.raises(RuntimeError, match="broken on purpose"):
         visualize.recording.record(model, tf.zeros((1, 8, 8, 3)))
     assert keras.Operation.__call__ is call
     assert keras.Layer._assert_input_compatibility is check
+    assert type(tf.function(len)).__call__ is call_function
+    assert look.activation is keras.activations.relu
     with pytest.raises(ValueError, match="expected"):
         net()(np.zeros((1, 5, 5, 3)))
 
@@ -650,20 +731,74 @@ def test_threads_do_not_see_each_other():
             np.testing.assert_allclose(view, same, rtol=1e-5, atol=1e-5)
 
 
+def in_another_thread(function, *args):
+    thread = threading.Thread(target=function, args=args)
+    thread.start()
+    thread.join(1)
+    return thread
+
+
 class Restless(layers.Layer):
-    """Runs another model in another thread, as a web server may at any time."""
+    """Does something in another thread, as a web server may at any time."""
+
+    def __init__(self, work, *args):
+        super().__init__()
+        self.work = work, *args
 
     def call(self, images):
-        other = layers.Conv2D(1, 1, name="other")
-        thread = threading.Thread(target=other, args=(np.zeros((1, 4, 4, 3), "f4"),))
-        thread.start()
-        thread.join()
+        in_another_thread(*self.work)
         return images
 
 
+def beside(*work):
+    body = [Restless(*work), layers.Conv2D(2, 1, name="own"), layers.Flatten(), layers.Dense(1)]
+    return sequential(body)
+
+
 def test_what_runs_in_another_thread_is_not_recorded():
-    body = [Restless(), layers.Conv2D(2, 1, name="own"), layers.Flatten(), layers.Dense(1)]
-    assert list(visualize.activations(sequential(body), photos())) == ["own"]
+    model = beside(layers.Conv2D(1, 1, name="other"), np.zeros((1, 4, 4, 3), "f4"))
+    assert list(visualize.activations(model, photos())) == ["own"]
+
+
+def test_a_function_in_another_thread_stays_one():
+    traced = []
+    model = beside(lambda: tf.function(lambda: traced.append(not tf.executing_eagerly()))())
+    traced.clear()
+    visualize.activations(model, photos())
+    assert traced and all(traced)
+
+
+def test_an_activation_in_another_thread_is_not_recorded():
+    def relu(tensor):
+        if threading.current_thread() is threading.main_thread():
+            in_another_thread(look, np.zeros((1, 4, 4, 3), "f4"))
+        return tf.nn.relu(tensor)
+
+    look = layers.Conv2D(2, 1, activation=relu, name="look")
+    model, images = randomise(sequential([look, layers.Flatten(), layers.Dense(1)])), photos()
+    sums = images @ look.kernel.numpy()[0, 0] + look.bias.numpy()
+    reached = visualize.responses(model, images, "look")
+    np.testing.assert_allclose(reached, sums.max((1, 2)), rtol=1e-4)
+
+
+def test_two_threads_record_one_after_the_other():
+    order, threads = [], []
+
+    def other():
+        order.append("waits")
+        visualize.recording.record(inner, tf.zeros((1, 4, 4, 3)))
+        order.append("runs")
+
+    def start():
+        threads.append(in_another_thread(other))
+        order.append("first is done")
+
+    inner = keras.Sequential([keras.Input((4, 4, 3)), layers.Conv2D(1, 1)])
+    model = keras.Sequential([keras.Input((4, 4, 3)), layers.Conv2D(1, 1)])
+    model.layers[0].activation = lambda tensor: start() or tensor
+    visualize.recording.record(model, tf.zeros((1, 4, 4, 3)))
+    threads[0].join()
+    assert order == ["waits", "first is done", "runs"]
 
 
 # ------------------------------------------------------------------------------------------ overlay
@@ -687,6 +822,12 @@ def test_overlay_lays_upsampled_heat_in_inferno_over_rgb():
     assert np.abs(fainter[0] - 1.0 * images[0]).sum() < np.abs(shown[0] - 1.0 * images[0]).sum()
 
 
+def test_overlay_shows_heat_above_the_peak_like_the_peak():
+    images, heatmaps = photos(2), np.random.default_rng(0).uniform(-1, 4, (2, SIDE, SIDE))
+    shown = visualize.overlay(images, heatmaps, peak=2)
+    np.testing.assert_array_equal(shown, visualize.overlay(images, np.clip(heatmaps, 0, 2), 2))
+
+
 def test_overlay_shows_grey_photos_and_other_ranges():
     grey = np.full((1, 4, 4, 1), 0.5, "f4")
     shown = visualize.overlay(grey, np.zeros((1, 4, 4)), value_range=(-1, 1))
@@ -706,6 +847,14 @@ def test_grid_shows_each_image_once():
     matplotlib.pyplot.close("all")
 
 
+def test_grid_is_as_high_as_its_images():
+    maps = np.zeros((5, 10, 20), "f4")
+    assert visualize.grid(maps, columns=3, side=2).get_size_inches().tolist() == [6, 2]
+    titled = visualize.grid(maps, titles="abcde", columns=3, side=2)
+    assert titled.get_size_inches().tolist() == [6, 2.5]
+    matplotlib.pyplot.close("all")
+
+
 def test_montage_puts_every_tile_in_its_place():
     maps = np.arange(5, dtype="f4")[:, None, None] * np.ones((5, 4, 4), "f4") + 1
     picture = visualize.montage(maps, 6, columns=3, gap=2)
@@ -721,6 +870,10 @@ def test_show_displays_a_small_jpeg_and_closes_the_figure(monkeypatch):
     monkeypatch.setattr(visualize.figures.IPython.display, "display", shown.append)
     visualize.show(visualize.grid(photos(2)))
     assert shown[0].data[:3] == b"\xff\xd8\xff" and not matplotlib.pyplot.get_fignums()
+    visualize.show(visualize.grid(photos(2)), "Two photos of noise.", quality=90)
+    assert shown[1].alt == "Two photos of noise." and len(shown[1].data) > len(shown[0].data)
+    visualize.show(visualize.grid(photos(2)), format="png")
+    assert shown[2].data[:4] == b"\x89PNG"
 
 
 # ------------------------------------------------------------------------------------ wrong input

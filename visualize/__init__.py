@@ -24,7 +24,7 @@ from .answers import (
     to_pixels,
 )
 from .figures import grid, montage, overlay, show
-from .files import load_model, load_photos
+from .files import class_folders, load_labelled_photos, load_model, load_photos
 from .heatmaps import default_layer, evidence, grad_cam, occlusion
 from .patterns import Objective, filter_patterns, objective, receptive_field, responses
 from .recording import CONVOLUTIONS, NORMALISATIONS, POOLINGS, LayerFacts, digest, layer_table
@@ -41,6 +41,7 @@ __all__ = [
     "Trial",
     "activations",
     "answers",
+    "class_folders",
     "convolution_layers",
     "default_layer",
     "digest",
@@ -51,6 +52,7 @@ __all__ = [
     "grad_cam",
     "grid",
     "layer_table",
+    "load_labelled_photos",
     "load_model",
     "load_photos",
     "montage",
