@@ -294,7 +294,7 @@ def test_an_operation_that_reaches_files_is_not_run(tmp_path):
     with h5py.File(tmp_path / "net.h5", "a") as file:
         text = file.attrs["model_config"].replace('"math.subtract"', '"io.write_file"')
         file.attrs["model_config"] = text
-    with pytest.raises(ValueError, match=r"uses the operation tf.io.write_file, which is not known"):
+    with pytest.raises(ValueError, match="uses the operation tf.io.write_file, which"):
         visualize.load_model(tmp_path / "net.h5")
 
 

@@ -8,11 +8,12 @@ import papermill
 import pytest
 from keras import layers
 from nbconvert import HTMLExporter
+from scipy.stats import spearmanr
 from test_notebooks import ROOT, code, make_photos, nested, run, text_of
 
 import visualize
-import your_cnn
 from examples import shapes
+from visualize import notebook as helpers
 
 SMALL = {"STEPS": 2, "LAYERS": 2, "FILTERS": 3, "EXPLAINED": 2}
 
@@ -124,34 +125,37 @@ def test_a_wrong_path_stops_with_one_sentence(tmp_path):
 
 
 def test_section(capsys):
-    with your_cnn.section("One"):
+    with helpers.section("One"):
         raise ValueError("No map.\nMore.")
-    with your_cnn.section("Two"):
+    with helpers.section("Two"):
         raise KeyError("x")
-    with your_cnn.section("Three"):
+    with helpers.section("Three"):
         print("fine")
     assert capsys.readouterr().out == "One: left out. No map.\nTwo: left out. KeyError: 'x'\nfine\n"
 
 
 def test_spread():
-    assert your_cnn.spread("abcdefg", 3) == ["a", "d", "g"]
-    assert your_cnn.spread("ab", 6) == ["a", "b"]
+    assert helpers.spread("abcdefg", 3) == ["a", "d", "g"]
+    assert helpers.spread("ab", 6) == ["a", "b"]
 
 
-def test_wilson_against_published_values():
+def test_the_interval_against_published_values():
     # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
     known = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0, 0.1611)}
     for (right, count), interval in known.items():
-        assert your_cnn.wilson(right, count) == pytest.approx(interval, abs=1e-4)
+        assert visualize.interval(right, count) == pytest.approx(interval, abs=1e-4)
 
 
 def test_rank_correlation():
-    one = np.array([[1, 2], [3, 4]])
-    assert your_cnn.rank_correlation(one, np.exp(one)) == pytest.approx(1)
-    assert your_cnn.rank_correlation(one, -one) == pytest.approx(-1)
-    # with ties: ranks 1, 2.5, 2.5, 4
-    assert your_cnn.rank_correlation(one, np.array([[0, 5], [5, 9]])) == pytest.approx(0.9486833)
-    assert np.isnan(your_cnn.rank_correlation(one, np.ones((2, 2))))
+    maps = np.random.default_rng(0).integers(0, 9, (4, 5, 7))
+    others = np.random.default_rng(1).normal(size=(4, 5, 7)) + maps
+    found = visualize.rank_correlation(maps, others)
+    expected = [spearmanr(m.ravel(), o.ravel()).statistic for m, o in zip(maps, others)]
+    np.testing.assert_allclose(found, expected)
+    assert np.ptp(found) > 0.01
+    same = visualize.rank_correlation(maps, np.exp(maps)), visualize.rank_correlation(maps, -maps)
+    np.testing.assert_allclose(same, [[1] * 4, [-1] * 4])
+    assert np.isnan(visualize.rank_correlation(maps, np.ones((4, 5, 7)))).all()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +168,7 @@ def test_rank_correlation():
     ],
 )
 def test_classes_of_folders(folders, names, classes, found):
-    assert your_cnn.classes_of_folders(folders, names, classes)[0].tolist() == found
+    assert visualize.classes_of_folders(folders, names, classes)[0].tolist() == found
 
 
 @pytest.mark.parametrize(
@@ -173,21 +177,21 @@ def test_classes_of_folders(folders, names, classes, found):
 )
 def test_folders_that_are_no_labels(folders, names, sentence):
     with pytest.raises(ValueError, match=sentence):
-        your_cnn.classes_of_folders(folders, names, 2)
+        visualize.classes_of_folders(folders, names, 2)
 
 
 def test_confusion_and_folders_in_another_order():
-    counts = your_cnn.confusion([0, 0, 0, 1, 1, 2], [1, 1, 0, 2, 2, 0], 3)
+    counts = visualize.confusion([0, 0, 0, 1, 1, 2], [1, 1, 0, 2, 2, 0], 3)
     assert counts.tolist() == [[1, 2, 0], [0, 0, 2], [1, 0, 0]]
-    assert np.trace(counts) == 1 and your_cnn.matched(counts) == 5
-    assert your_cnn.matched([[5, 0], [5, 0]]) == 5
+    assert np.trace(counts) == 1 and visualize.best_pairing(counts) == 5
+    assert visualize.best_pairing([[5, 4], [4, 0]]) == 8
 
 
 def test_in_colour():
     photos = np.arange(16.0).reshape(1, 2, 2, 4)
-    assert np.array_equal(your_cnn.in_colour(photos), photos[..., :3])
-    assert your_cnn.in_colour(photos[..., :1]).shape == (1, 2, 2, 3)
-    assert your_cnn.in_colour(np.full((1, 2, 2, 3), np.nan)).max() == 127.5
+    assert np.array_equal(visualize.in_colour(photos), photos[..., :3])
+    assert visualize.in_colour(photos[..., :1]).shape == (1, 2, 2, 3)
+    assert visualize.in_colour(np.full((1, 2, 2, 3), np.nan)).max() == 127.5
 
 
 def test_ends_and_channels_that_never_change():
@@ -203,20 +207,21 @@ def test_ends_and_channels_that_never_change():
     kernel, bias = net.get_layer("second").get_weights()
     kernel[..., 1], bias[1] = 0, -1
     net.get_layer("second").set_weights([kernel, bias])
-    assert your_cnn.unit_ends(net) == ["relu", "second"]
+    assert visualize.convolution_ends(net) == ["relu", "second"]
     images = np.random.default_rng(0).uniform(0, 1, (6, 8, 8, 3)).astype(np.float32)
-    counted = your_cnn.constants(net, images, batch=4)
+    counted = visualize.constant_channels(net, np.tile(images, (7, 1, 1, 1)))
     still, channels, wrong = counted["second"]
     assert set(counted) == {"relu", "second"} and still >= 1 and (channels, wrong) == (2, 0)
+    assert visualize.constant_channels(net, images[:1])["second"] == counted["second"]
     kernel[..., 0], bias[:] = 0, [np.inf, -1]
     net.get_layer("second").set_weights([kernel, bias])
-    assert your_cnn.constants(net, images)["second"] == (2, 2, 6 * 4 * 4)
+    assert visualize.constant_channels(net, images)["second"] == (2, 2, 6 * 4 * 4)
 
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_the_drawing_of_few_and_of_many_layers(count):
     net = build((8, 8, 3), *(layers.Conv2D(4, 3, padding="same") for _ in range(count)))
-    figure = your_cnn.draw_layers(net)
+    figure = visualize.layers_figure(visualize.layer_table(net))
     up, down = figure.axes
     assert len(up.patches) == len(down.patches) == count
     words = [text.get_text() for text in [*up.texts, *down.texts]]

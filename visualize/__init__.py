@@ -11,7 +11,13 @@ takes. Every function returns NumPy arrays. What cannot be done raises ValueErro
 """
 
 from . import quiet  # noqa: F401  # first, before anything imports TensorFlow
-from .activations import activations, convolution_layers
+from .activations import (
+    Channels,
+    activations,
+    constant_channels,
+    convolution_ends,
+    convolution_layers,
+)
 from .answers import (
     VALUE_RANGES,
     Answer,
@@ -23,11 +29,29 @@ from .answers import (
     probabilities,
     to_pixels,
 )
-from .figures import grid, montage, overlay, show
-from .files import class_folders, load_labelled_photos, load_model, load_photos
-from .heatmaps import default_layer, evidence, grad_cam, occlusion
+from .figures import (
+    confusion_figure,
+    grid,
+    in_colour,
+    layers_figure,
+    montage,
+    overlay,
+    show,
+)
+from .files import class_folders, load_labelled_photos, load_model, load_photos, photos_in
+from .heatmaps import default_layer, evidence, grad_cam, occlusion, rank_correlation
+from .labels import best_pairing, classes_of_folders, confusion, interval
 from .patterns import Objective, filter_patterns, objective, receptive_field, responses
-from .recording import CONVOLUTIONS, NORMALISATIONS, POOLINGS, LayerFacts, digest, layer_table
+from .recording import (
+    CONVOLUTIONS,
+    NORMALISATIONS,
+    POOLINGS,
+    LayerFacts,
+    check_images,
+    digest,
+    image_shape,
+    layer_table,
+)
 
 __all__ = [
     "CONVOLUTIONS",
@@ -35,13 +59,21 @@ __all__ = [
     "POOLINGS",
     "VALUE_RANGES",
     "Answer",
+    "Channels",
     "Found",
     "LayerFacts",
     "Objective",
     "Trial",
     "activations",
     "answers",
+    "best_pairing",
+    "check_images",
     "class_folders",
+    "classes_of_folders",
+    "confusion",
+    "confusion_figure",
+    "constant_channels",
+    "convolution_ends",
     "convolution_layers",
     "default_layer",
     "digest",
@@ -51,7 +83,11 @@ __all__ = [
     "from_pixels",
     "grad_cam",
     "grid",
+    "image_shape",
+    "in_colour",
+    "interval",
     "layer_table",
+    "layers_figure",
     "load_labelled_photos",
     "load_model",
     "load_photos",
@@ -59,7 +95,9 @@ __all__ = [
     "objective",
     "occlusion",
     "overlay",
+    "photos_in",
     "probabilities",
+    "rank_correlation",
     "receptive_field",
     "responses",
     "show",

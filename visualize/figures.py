@@ -9,6 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 OPACITY = 0.8  # of the highest heat
+JOINS = {"Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply", "Subtract"}
+NESTED = {"Functional", "Model", "Sequential"}
+COLOURS = {
+    "convolution": "tab:blue",
+    "pooling": "tab:orange",
+    "joins branches": "tab:green",
+    "dense": "tab:purple",
+}
 
 
 def overlay(images, heatmaps, peak=None, value_range=(0, 255)):
@@ -65,6 +73,90 @@ def montage(tiles, side, columns=16, gap=2):
         picture[y : y + side, x : x + side] = tile
     picture = picture[:-gap, :-gap]
     return picture[..., 0] if maps else picture
+
+
+def in_colour(pixels):
+    """Pictures (n, h, w, channels), 0 to 255, as RGB: grey three times, of more than three channels
+    the first three. What is no number is grey.
+    """
+    pixels = np.nan_to_num(pixels, nan=127.5)
+    return np.repeat(pixels[..., :1], 3, -1) if pixels.shape[-1] < 3 else pixels[..., :3]
+
+
+def confusion_figure(counts, words):
+    """A figure of a matrix of counts: a row for each label, a column for each answer."""
+    side = 0.55 * len(words)
+    figure, axis = plt.subplots(figsize=(side + 2.4, side + 1.2), layout="constrained")
+    axis.imshow(counts, cmap="Blues", vmin=0)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if count > counts.max() / 2 else "black"
+        axis.text(column, row, str(count), ha="center", va="center", color=colour)
+    axis.set_xticks(range(len(words)), words, rotation=45, ha="right")
+    axis.set_yticks(range(len(words)), words)
+    axis.set(xlabel="answer", ylabel="label")
+    return figure
+
+
+def layers_figure(facts):
+    """A figure of a net, from its `layer_table`: for each convolution, pooling, joining and dense
+    layer, in the order in which they run, the longer side of its map (upwards) and its channels
+    (downwards), both on a logarithmic scale.
+    """
+    blocks = []
+    for layer in facts:
+        group = _group(layer.kind)
+        if layer.kind not in NESTED and layer.shape and group:
+            height, width = layer.shape[:2] if layer.field and len(layer.shape) == 3 else (1, 1)
+            blocks.append((layer.name, group, (height, width), layer.shape[-1]))
+    figure, (up, down) = plt.subplots(
+        2, 1, figsize=(9, 4.2), sharex=True, layout="constrained", gridspec_kw={"hspace": 0}
+    )
+    x = np.arange(len(blocks))
+    colours = [COLOURS[group] for _, group, _, _ in blocks]
+    sides = np.array([max(size) for _, _, size, _ in blocks])
+    channels = np.array([count for *_, count in blocks])
+    up.bar(x, np.log2(sides) + 0.3, width=0.9, color=colours)
+    down.bar(x, -np.log2(channels) - 0.3, width=0.9, color=colours)
+    first = [i for i in x if i == 0 or blocks[i][2] != blocks[i - 1][2]]
+    many = len(blocks) > 24
+    for begin, end in zip(first, [*first[1:], len(blocks)]):
+        height, width = blocks[begin][2]
+        text = f"{height} x {width}" if height * width > 1 else "no map"
+        room = (end - begin) / len(blocks) > 0.07
+        place = (begin + end - 1) / 2, np.log2(max(height, width)) + 0.4
+        up.text(*place, text, ha="center", va="bottom", rotation=0 if room else 90, fontsize=8)
+        counts = channels[begin:end]
+        if many and room:
+            low, high = counts.min(), counts.max()
+            text = f"{low:,} to {high:,}" if low != high else f"{low:,}"
+            down.text(place[0], -np.log2(high) - 0.5, text, ha="center", va="top", fontsize=8)
+    if not many:
+        for i, count in enumerate(channels):
+            down.text(i, -np.log2(count) - 0.5, f"{count:,}", ha="center", va="top", fontsize=8)
+    top, bottom = np.log2(max(sides.max(), 2)), np.log2(max(channels.max(), 2))
+    up.set(ylim=(0, 1.35 * top + 1.5), yticks=[])
+    down.set(ylim=(-bottom - 2, 0), yticks=[])
+    up.set_ylabel("map\n(height x width)")
+    down.set_ylabel("channels")
+    down.set_xticks(x, [name[-24:] for name, *_ in blocks] if not many else [""] * len(x))
+    down.tick_params(axis="x", rotation=60, length=0, labelsize=8)
+    for axis in (up, down):
+        axis.spines[["top", "right", "bottom", "left"]].set_visible(False)
+    down.axhline(0, color="white", linewidth=2)
+    used = [name for name in COLOURS if name in {group for _, group, _, _ in blocks}]
+    handles = [plt.Rectangle((0, 0), 1, 1, color=COLOURS[name]) for name in used]
+    up.legend(handles, used, loc="upper right", ncols=len(used), frameon=False, fontsize=8)
+    return figure
+
+
+def _group(kind):
+    if "Conv" in kind:
+        return "convolution"
+    if "Pool" in kind or "UpSampling" in kind:
+        return "pooling"
+    if kind in JOINS:
+        return "joins branches"
+    return "dense" if "Dense" in kind else None
 
 
 def show(figure, alt="", quality=55, format="jpeg"):

@@ -172,7 +172,7 @@ def _reason(error):
     if "ambda" in text and re.search(r"arbitrary code|Python code|unsafe", text):
         return (
             "a Lambda layer in it holds Python code, which would run here: if you trust the file, "
-            "call load_model with safe_mode=False."
+            "call load_model with safe_mode=False, in YourCNN.ipynb with TRUST = True."
         )
     missing = re.search(
         r"(?:Unknown layer|Could not locate (?:class|function)|Could not deserialize class):? "

@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+from scipy.stats import rankdata
 
 from .answers import adds_up, answers, choose_output, class_logits, limits, logits_of
 from .geometry import WINDOWED, as_map, has_line, map_of, sliding_window, trace_axes
@@ -225,6 +226,19 @@ def occlusion(
                 heat[i, y : y + size, x : x + size] += loss
                 covered[i, y : y + size, x : x + size] += 1
     return heat / covered
+
+
+def rank_correlation(heatmaps, others):
+    """How far two heatmaps of each photo put its places in the same order: (n,), -1 to 1.
+
+    Spearman's rank correlation of (n, height, width); NaN where one of the two is constant.
+    """
+    one, other = (
+        rankdata(np.reshape(maps, (len(maps), -1)), axis=1) for maps in (heatmaps, others)
+    )
+    one, other = (ranks - ranks.mean(1, keepdims=True) for ranks in (one, other))
+    size = np.sqrt((one**2).sum(1) * (other**2).sum(1))
+    return np.divide((one * other).sum(1), size, out=np.full(len(one), np.nan), where=size > 0)
 
 
 def _answers(model, images, output):

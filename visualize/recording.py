@@ -39,6 +39,16 @@ NORMALISATIONS = (
     keras.layers.LayerNormalization,
 )
 POOLINGS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+JOINS = (
+    keras.layers.Add,
+    keras.layers.Average,
+    keras.layers.Concatenate,
+    keras.layers.Dot,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
+    keras.layers.Multiply,
+    keras.layers.Subtract,
+)
 # Classes of layers and operations that apply an activation, in lower case.
 ACTIVATIONS = frozenset(
     """
