@@ -909,7 +909,8 @@ def test_trials_hold_what_they_say(activation):
 def test_a_range_with_which_answers_are_all_alike_is_none():
     model = colour_means([[0.05, 0], [-0.05, 0], [0, 0]], [0, 0], "softmax")
     photos = plain([140, 100, 100], [100, 140, 140])  # alike in BGR: the last two are one number
-    found = visualize.find_value_range(model, photos)
+    assert visualize.find_value_range(model, photos).reason == "undecided"  # so few photos
+    found = visualize.find_value_range(model, np.repeat(photos, 16, axis=0))
     assert (found.value_range, found.reason) == ((0, 255), "tried")
     assert [t.value_range for t in found.trials if t.spread > 0.05] == [(0, 255)]
 
@@ -917,7 +918,8 @@ def test_a_range_with_which_answers_are_all_alike_is_none():
 def test_a_range_with_which_all_answers_are_sure_is_none():
     model = colour_means(np.full((3, 1), 20 / 3), [-10], "sigmoid")  # brighter than 0.5 or not
     photos = plain([90, 90, 90], [165, 165, 165])
-    found = visualize.find_value_range(model, photos)
+    assert visualize.find_value_range(model, photos).reason == "undecided"  # so few photos
+    found = visualize.find_value_range(model, np.repeat(photos, 16, axis=0))
     assert (found.value_range, found.reason) == ((0, 1), "tried")
     assert [t.value_range for t in found.trials if t.sure < 0.98] == [(0, 1)]
     assert sum(trial.spread > 0.05 for trial in found.trials) > 1
@@ -961,14 +963,17 @@ def test_ranges_are_tried_on_photos_from_the_whole_collection():
 
 
 @pytest.mark.parametrize(
-    ("won", "lost", "clearly"),  # scipy.stats.binomtest(won, won + lost).pvalue < 0.05
-    [(5, 0, False), (6, 0, True), (0, 6, False), (8, 2, False), (9, 1, True), (0, 0, False)],
+    ("won", "lost", "times", "clearly"),  # by tables of the binomial distribution
+    [
+        *((5, 0, 1, False), (6, 0, 1, True), (0, 6, 1, False), (8, 2, 1, False), (9, 1, 1, True)),
+        *((0, 0, 1, False), (7, 0, 4, False), (8, 0, 4, True)),  # 2 / 2^7 and 2 / 2^8, by 0.0125
+    ],
 )
-def test_more_right_answers_are_clearly_better_by_a_sign_test(won, lost, clearly):
+def test_more_right_answers_are_clearly_better_by_a_sign_test(won, lost, times, clearly):
     alike = np.tile([True, False], 20)
     right = np.r_[alike, np.ones(won, bool), np.zeros(lost, bool)]
     other = np.r_[alike, np.zeros(won, bool), np.ones(lost, bool)]
-    assert _clearly_better(right, other) is clearly
+    assert _clearly_better(right, other, times) is clearly
 
 
 # --------------------------------------------------------------------------------------- occlusion

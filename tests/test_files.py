@@ -541,11 +541,12 @@ def test_photos_with_labels(tmp_path):
     folder_of(tmp_path, *names)
     (tmp_path / "empty").mkdir()
     photos, names, labels, classes = visualize.load_labelled_photos(tmp_path, (6, 8))
-    assert classes == ["cat", "dog"] and names == ["x", "0", "1", "2", "3", "4"]
+    assert classes == ["cat", "dog"]
+    assert names == ["cat/x", "dog/0", "dog/1", "dog/2", "dog/3", "dog/4"]
     assert labels.tolist() == [0, 1, 1, 1, 1, 1]
     assert photos[:, 0, 0, 0].tolist() == [50, 0, 10, 20, 30, 40]
     _, names, labels, _ = visualize.load_labelled_photos(tmp_path, 6, limit=3)
-    assert names == ["x", "0", "2", "4"] and labels.tolist() == [0, 1, 1, 1]
+    assert names == ["cat/x", "dog/0", "dog/2", "dog/4"] and labels.tolist() == [0, 1, 1, 1]
 
 
 def test_a_folder_with_photos_of_its_own_has_no_classes(tmp_path):

@@ -193,6 +193,7 @@ VALUE_RANGES = ((0, 255), (0, 1), (-1, 1), "caffe", "torch")
 USUAL = 2  # difference between black and white behind a model's own scaling, about
 CLEARLY = 0.5  # times the mismatch of the next best
 SPREAD, SURE = 0.05, 0.98  # bits, probability: what a fitting range exceeds, and stays below
+FEW = 32  # photos, below which the two alone decide nothing
 LIKELY = ((0, 1), (0, 255), (-1, 1), "caffe", "torch")  # most common first, where several fit
 
 
@@ -257,8 +258,9 @@ def find_value_range(model, photos, labels=None, output=None):
     normalisation meets the statistics that it stored in training; of photos with labels more are
     right; and the answers are neither all alike (values too small) nor nearly all sure (too large).
 
-    The reason is "undecided" where several ranges do about as well; the range is then a guess, the
-    one with the most right answers, or else the most common one.
+    The reason is "undecided" where several ranges do about as well, or where there are too few
+    photos to tell; the range is then a guess, the one with the most right answers, or else the most
+    common one.
     """
     photos = check_images(model, photos)
     some = np.linspace(0, len(photos) - 1, min(len(photos), 4 * BATCH)).astype(int)
@@ -280,12 +282,14 @@ def find_value_range(model, photos, labels=None, output=None):
     able = range(len(trials))
     if labels is not None:
         best = int(np.argmax(right.mean(1)))
-        able = [i for i in able if not _clearly_better(right[best], right[i])]
+        able = [i for i in able if not _clearly_better(right[best], right[i], len(trials) - 1)]
+    by_labels = len(able)
     lively = [i for i in able if trials[i].spread > SPREAD and trials[i].sure < SURE]
     able = lively or able
     common = [LIKELY.index(trials[i].value_range) for i in range(len(trials))]
     guess = min(able, key=lambda i: (-right[i].mean(), common[i]))
-    decided = len(able) == 1 and bool(lively)
+    enough = len(photos) >= FEW or by_labels == 1
+    decided = len(able) == 1 and bool(lively) and enough
     return Found(trials[guess].value_range, "tried" if decided else "undecided", trials)
 
 
@@ -356,7 +360,9 @@ def _mismatch(model, images):
     return float(np.mean(shift + ratio))
 
 
-def _clearly_better(right, other):
-    """Whether more photos are right than under another range, by an exact sign test at 5 %."""
+def _clearly_better(right, other, times=1):
+    """Whether more photos are right than under another range, by an exact sign test at 5 % of any
+    error where it is asked that many `times` (Bonferroni).
+    """
     won, lost = int(np.sum(right & ~other)), int(np.sum(other & ~right))
-    return won > lost and bool(binomtest(won, won + lost).pvalue < 0.05)
+    return won > lost and bool(binomtest(won, won + lost).pvalue < 0.05 / times)

@@ -230,9 +230,10 @@ def load_photos(source, size, channels=3):
 
 
 def load_labelled_photos(folder, size, limit=None, channels=3):
-    """Photos in a folder for each class: photos and names as of `load_photos`, labels and classes.
+    """Photos in a folder for each class: photos as of `load_photos`, names, labels and classes.
 
-    Labels (n,) are the numbers of the classes, which are the folders by name (k strings). `limit`
+    Names (n strings) begin with the folder's; labels (n,) are the numbers of the classes, which are
+    the folders by name (k strings). `limit`
     is how many photos of each class are read at most, evenly spaced. Raises ValueError as
     `load_photos` does.
     """
@@ -246,7 +247,9 @@ def load_labelled_photos(folder, size, limit=None, channels=3):
         files += [some[i] for i in places.round().astype(int)]
         labels += [label] * len(places)
     photos, names = load_photos(files, size, channels)
-    return photos, names, np.array(labels), [inside.name for inside in folders]
+    classes = [inside.name for inside in folders]
+    names = [f"{classes[label]}/{name}" for label, name in zip(labels, names)]
+    return photos, names, np.array(labels), classes
 
 
 def photos_in(folder):

@@ -410,6 +410,8 @@ def layer_table(model):
     facts = []
     for entry in survey(model):
         layer, place = entry.layer(), entry.place
+        if layer is None:  # an operation that a layer made for this one run
+            continue
         parameters = layer.count_params() if isinstance(layer, keras.Layer) else 0
         field = stride = None
         if place:
