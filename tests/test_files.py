@@ -338,6 +338,18 @@ def test_python_code_in_a_file_runs_only_if_it_was_allowed(library, suffix, tmp_
     same_answers(model, expected, some_images(expected))
 
 
+def test_a_file_of_another_keras_3_says_which_one_to_install(new, tmp_path):
+    with zipfile.ZipFile(new[1] / "net.keras") as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    config = parts["config.json"].replace(b'"filters": 2', b'"filters": 2, "shine": 1')
+    parts |= {"config.json": config, "metadata.json": b'{"keras_version": "3.99.0"}'}
+    with zipfile.ZipFile(tmp_path / "net.keras", "w") as file:
+        for name, data in parts.items():
+            file.writestr(name, data)
+    with pytest.raises(ValueError, match=r"Keras 3\.99\.0 wrote it, and .* install that version"):
+        visualize.load_model(tmp_path / "net.keras")
+
+
 # ---------------------------------------------------------------------------- names and no models
 
 

@@ -80,7 +80,7 @@ def _from_hdf5(path, custom_objects, safe_mode):
         version = _text(file.attrs.get("keras_version", "1"))
         if _major(version) < 3:
             return _rebuilt(path, file, version, custom_objects, safe_mode)
-    return _as_it_is(path, ".h5", custom_objects, safe_mode)
+    return _as_it_is(path, ".h5", version, custom_objects, safe_mode)
 
 
 def _from_zip(path, custom_objects, safe_mode):
@@ -99,7 +99,7 @@ def _from_zip(path, custom_objects, safe_mode):
         version = json.loads(file.read("metadata.json"))["keras_version"]
         if _major(version) < 3:
             return _rebuilt(path, file, version, custom_objects, safe_mode)
-    return _as_it_is(path, ".keras", custom_objects, safe_mode)
+    return _as_it_is(path, ".keras", version, custom_objects, safe_mode)
 
 
 def _rebuilt(path, file, version, custom_objects, safe_mode):
@@ -115,13 +115,20 @@ def _rebuilt(path, file, version, custom_objects, safe_mode):
     return model
 
 
-def _as_it_is(path, suffix, custom_objects, safe_mode):
+def _as_it_is(path, suffix, version, custom_objects, safe_mode):
     options = {"custom_objects": custom_objects, "compile": False, "safe_mode": safe_mode}
-    if path.suffix == suffix:
-        return keras.models.load_model(path, **options)
-    with tempfile.TemporaryDirectory() as folder:  # Keras goes by the name
-        copy = shutil.copyfile(path, Path(folder, f"net{suffix}"))
-        return keras.models.load_model(copy, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        if path.suffix != suffix:  # Keras goes by the name
+            path = shutil.copyfile(path, Path(folder, f"net{suffix}"))
+        try:
+            return keras.models.load_model(path, **options)
+        except (TypeError, ValueError) as error:
+            if "Unrecognized keyword" in str(error) and version != keras.__version__:
+                raise Unusable(
+                    f"Keras {version} wrote it, and {keras.__version__} here does not know all of "
+                    "its settings: install that version with pip."
+                ) from error
+            raise
 
 
 def _text(value):
