@@ -828,6 +828,12 @@ def test_overlay_shows_heat_above_the_peak_like_the_peak():
     np.testing.assert_array_equal(shown, visualize.overlay(images, np.clip(heatmaps, 0, 2), 2))
 
 
+def test_overlay_without_any_heat_is_the_photo():
+    images = photos(2)
+    for heatmaps in (np.full((2, 4, 4), -3.0), np.zeros((2, 4, 4))):
+        np.testing.assert_allclose(visualize.overlay(images, heatmaps), images, atol=1)
+
+
 def test_overlay_shows_grey_photos_and_other_ranges():
     grey = np.full((1, 4, 4, 1), 0.5, "f4")
     shown = visualize.overlay(grey, np.zeros((1, 4, 4)), value_range=(-1, 1))

@@ -93,7 +93,7 @@ def test_a_folder_for_each_class(photos, tmp_path):
     assert "The surest mistakes: left out. There is none: all 6 photos are right." in text
     assert "| `conv` | 2 of 4 | 0 |" in tables
     assert "(taken)" in tables
-    assert "`conv`: a unit looks at" in tables and "dead: 2 of 4 filters" in tables
+    assert "`conv`: a unit responds to" in tables and "silent: 2 of 4 filters" in tables
 
 
 def test_names_of_classes_and_a_nested_model(photos, tmp_path):

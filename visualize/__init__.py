@@ -26,6 +26,7 @@ from .answers import (
     answers,
     find_value_range,
     from_pixels,
+    logits,
     probabilities,
     to_pixels,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "layers_figure",
     "load_labelled_photos",
     "load_model",
+    "logits",
     "load_photos",
     "montage",
     "objective",

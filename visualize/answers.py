@@ -177,6 +177,21 @@ def probabilities(model, images, output=None):
     return np.concatenate([1 - answer, answer], 1) if answer.shape[1] == 1 else answer
 
 
+def logits(model, images, output=None):
+    """(n, classes) float32: what enters the softmax or sigmoids; one unit x gives [-x, x].
+
+    So answers that are equally sure, 1 and 1, are still told apart. Where the head is hidden, it is
+    the answer itself.
+    """
+    images = check_images(model, images)
+
+    def ask(batch):
+        answer = choose_output(model, record(model, batch)[0], output)
+        return class_logits(logits_of(answer)[0])
+
+    return in_batches(ask, images, keep=(model, (logits, output)))
+
+
 def adds_up(answer):
     """(n, 1): whether an answer is one of probabilities already, however it was made."""
     positive = tf.reduce_all(answer >= 0, 1, keepdims=True)

@@ -13,7 +13,7 @@ JOINS = {"Add", "Average", "Concatenate", "Dot", "Maximum", "Minimum", "Multiply
 NESTED = {"Functional", "Model", "Sequential"}
 COLOURS = {
     "convolution": "tab:blue",
-    "pooling": "tab:orange",
+    "pooling, upsampling": "tab:orange",
     "joins branches": "tab:green",
     "dense": "tab:purple",
 }
@@ -32,7 +32,7 @@ def overlay(images, heatmaps, peak=None, value_range=(0, 255)):
     photos = (images - low) / (high - low)
     peak = heatmaps.max() if peak is None else peak
     heat = tf.image.resize(heatmaps[..., None], images.shape[1:3]).numpy()
-    heat = np.clip(heat / (peak or 1), 0, 1)
+    heat = np.clip(heat / (peak if peak > 0 else 1), 0, 1)
     colours = matplotlib.colormaps["inferno"](heat[..., 0])[..., :3]
     mixed = photos + OPACITY * heat * (colours - photos)
     return np.rint(255 * np.clip(mixed, 0, 1)).astype(np.uint8)
@@ -153,7 +153,7 @@ def _group(kind):
     if "Conv" in kind:
         return "convolution"
     if "Pool" in kind or "UpSampling" in kind:
-        return "pooling"
+        return "pooling, upsampling"
     if kind in JOINS:
         return "joins branches"
     return "dense" if "Dense" in kind else None

@@ -176,7 +176,7 @@ def _reason(error):
     damaged = isinstance(error, OSError) and error.errno is None  # as h5py tells it
     if damaged or isinstance(error, zipfile.BadZipFile | EOFError):
         return "it is damaged or breaks off: copy or download it again."
-    if "ambda" in text and re.search(r"arbitrary code|Python code|unsafe", text):
+    if "ambda" in text and re.search("arbitrary code|unsafe", text):
         return (
             "a Lambda layer in it holds Python code, which would run here: if you trust the file, "
             "call load_model with safe_mode=False, in YourCNN.ipynb with TRUST = True."

@@ -1,0 +1,30 @@
+"""The photos of the data set, for the tests that need them."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+# A copy of Microsoft's archive whose photos were squashed to 180 x 180 pixels.
+SMALL_COPY = "35456ad30461842495a7c4d3f7dc829f5f3128efb4ac491ebfb11941118dadb6"
+
+
+def is_the_small_copy(archive):
+    """Whether counts of photos are those of the copy that everything was measured on."""
+    return hashlib.sha256(archive.read_bytes()).hexdigest() == SMALL_COPY
+
+
+@pytest.fixture(scope="session")
+def real_archive(tmp_path_factory):
+    """The zip that the environment variable CATS_AND_DOGS names."""
+    if named := os.environ.get("CATS_AND_DOGS"):
+        return Path(named)
+    parts = sorted(SHARED.glob("kagglecatsanddogs.zip.part?"))
+    if not parts:
+        pytest.skip("CATS_AND_DOGS does not name a zip of the photos")
+    path = tmp_path_factory.mktemp("kaggle") / "kagglecatsanddogs.zip"
+    with open(path, "wb") as file:
+        file.writelines(part.read_bytes() for part in parts)
+    return path
