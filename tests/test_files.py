@@ -148,7 +148,15 @@ def built_later():
     return model
 
 
+def layers_that_keras_3_lacks():
+    from tf_keras.src.applications.convnext import LayerScale
+
+    body = [old.RandomHeight(0.1), old.RandomWidth(0.1), old.Conv2D(4, 3), LayerScale(1.0, 4)]
+    return chain(*body, old.GlobalAveragePooling2D(), old.Dense(2))
+
+
 OLD = [
+    layers_that_keras_3_lacks,
     *(without_an_input, frozen_in_part, two_chains_in_a_chain, transfer, operations, caffe),
     *(many_layers, attention, one_layer_twice, mixed_precision, adapted, two_answers, built_later),
 ]
@@ -198,6 +206,10 @@ def test_files_of_keras_2(build, suffix, tmp_path):
         model = visualize.load_model(file)
     assert isinstance(model, keras.Model) and file.read_bytes() == before
     same_answers(model, expected, some_images(expected))
+    if build is mixed_precision:
+        precisions = [layer.dtype_policy.name for layer in expected.layers]
+        assert [layer.dtype_policy.name for layer in model.layers] == precisions
+        assert "mixed_float16" in precisions
 
 
 @pytest.fixture
@@ -240,18 +252,45 @@ def with_an_old_distribution(config):
     }
 
 
+def with_the_size_of_images_apart(config):
+    entries = config["config"]["layers"][1:]
+    shape = entries[0]["config"].pop("batch_input_shape")
+    config["config"] |= {"layers": entries, "build_input_shape": shape}
+
+
 def with_a_list_as_axis(config):
     layer(config, "BatchNormalization").update(axis=[3], fused=True, renorm=False)
 
 
 @pytest.mark.parametrize(
-    "change", [as_a_list, with_types_of_initialisers, with_an_old_distribution, with_a_list_as_axis]
+    "change",
+    [
+        as_a_list,
+        with_types_of_initialisers,
+        with_an_old_distribution,
+        with_the_size_of_images_apart,
+        with_a_list_as_axis,
+    ],
 )
 def test_descriptions_of_other_years(kept, change):
     expected, rewritten = kept
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = visualize.load_model(rewritten(change))
+    same_answers(model, expected, some_images(expected))
+
+
+def test_long_lists_of_names_come_in_parts(kept):
+    expected, rewritten = kept
+    with h5py.File(rewritten(lambda config: None), "a") as file:
+        for group in file["model_weights"].values():
+            names = group.attrs["weight_names"]
+            del group.attrs["weight_names"]
+            group.attrs["weight_names0"], group.attrs["weight_names1"] = names[:1], names[1:]
+        path = file.filename
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = visualize.load_model(path)
     same_answers(model, expected, some_images(expected))
 
 
@@ -284,6 +323,14 @@ def test_what_had_to_be_changed_is_said(kept):
 def test_what_would_change_an_answer_gets_a_sentence(kept, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         visualize.load_model(kept[1](change))
+
+
+def test_keras_1_gets_a_sentence(kept):
+    with h5py.File(kept[1](lambda config: None), "a") as file:
+        file.attrs["keras_version"] = "1.2.2"
+        path = file.filename
+    with pytest.raises(ValueError, match=r"Keras 1\.2\.2 wrote it: open it with Keras 2 and save"):
+        visualize.load_model(path)
 
 
 def test_an_operation_that_reaches_files_is_not_run(tmp_path):
@@ -487,9 +534,43 @@ def test_photos_with_more_than_8_bits_are_scaled(name, values, tmp_path):
         np.testing.assert_allclose(photo, expected, atol=1)
 
 
-def test_a_dark_photo_of_16_bits_stays_dark(tmp_path):
-    cv2.imwrite(str(tmp_path / "dark.png"), np.uint16(ramp()))
-    assert loaded(tmp_path / "dark.png").max() == 1
+@pytest.mark.parametrize(("most", "expected"), [(255, 1), (1, 0)])
+def test_a_dark_photo_of_16_bits_stays_dark(most, expected, tmp_path):
+    cv2.imwrite(str(tmp_path / "dark.png"), np.uint16(ramp() / 255 * most))
+    assert loaded(tmp_path / "dark.png").max() == expected
+
+
+def test_photos_are_turned_as_their_tag_says(tmp_path):
+    pixels = np.zeros((6, 8, 3), np.uint8)
+    pixels[0] = 200  # the first row, which the tag says is the right side
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=tag)
+    photo = loaded(tmp_path / "turned.png", size=(8, 6))
+    assert photo[:, -1].min() == 200 and photo[:, 0].max() == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "rows", "columns"),
+    [("squash", (0, 6), (0, 8)), ("crop", (0, 6), (0, 8)), ("pad", (1, 5), (0, 8))],
+)
+def test_photos_are_squashed_cropped_or_padded(way, rows, columns, tmp_path):
+    pixels = np.zeros((40, 80, 3), np.uint8)  # twice as wide as high; into 6 x 8
+    pixels[..., 0] = 100
+    pixels[:, :10] = 250
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    (photo,), _ = visualize.load_photos(tmp_path / "wide.png", (6, 8), way=way)
+    filled = np.argwhere(photo[..., 0] > 0)
+    assert filled.min(0).tolist() == [rows[0], columns[0]]
+    assert (filled.max(0) + 1).tolist() == [rows[1], columns[1]]
+    assert (photo[3, 0] > 200).all() == (way != "crop")  # the left edge is cut off
+
+
+def test_filters_of_resizing(tmp_path):
+    Image.fromarray(np.uint8(np.indices((60, 80)).sum(0) % 2 * 255)).save(tmp_path / "board.png")
+    (smooth,), _ = visualize.load_photos(tmp_path / "board.png", (6, 8))
+    (rough,), _ = visualize.load_photos(tmp_path / "board.png", (6, 8), resample="nearest")
+    assert np.ptp(smooth) < 40 and set(np.unique(rough)) <= {0, 255}
 
 
 def test_floats_that_are_no_numbers_are_black(tmp_path):

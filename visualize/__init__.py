@@ -39,7 +39,15 @@ from .figures import (
     overlay,
     show,
 )
-from .files import class_folders, load_labelled_photos, load_model, load_photos, photos_in
+from .files import (
+    class_folders,
+    is_readable,
+    labelled_files,
+    load_labelled_photos,
+    load_model,
+    load_photos,
+    photos_in,
+)
 from .heatmaps import default_layer, evidence, grad_cam, occlusion, rank_correlation
 from .labels import best_pairing, classes_of_folders, confusion, interval
 from .patterns import Objective, filter_patterns, objective, receptive_field, responses
@@ -87,6 +95,8 @@ __all__ = [
     "image_shape",
     "in_colour",
     "interval",
+    "is_readable",
+    "labelled_files",
     "layer_table",
     "layers_figure",
     "load_labelled_photos",

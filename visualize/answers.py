@@ -36,12 +36,14 @@ LINEAR = {
 class Answer(NamedTuple):
     """What a model answers: "softmax": one of the classes; "sigmoid": a single unit, so class 0 or
     1; "labels": each class for itself, several sigmoids. `applied` tells whether the model itself
-    ends in it; if not, it returns logits.
+    ends in it; if not, it returns logits. `heads` are TensorFlow's names of the softmaxes and
+    sigmoids in it, and how many others each stands on: (("Softmax", 0),) as a rule.
     """
 
     kind: str
     classes: int
     applied: bool
+    heads: tuple
 
 
 def choose_output(model, outputs, output=None):
@@ -72,31 +74,32 @@ def choose_output(model, outputs, output=None):
 
 
 def logits_of(answer):
-    """What enters the sigmoids or softmax that `answer` (n, units) is made of, and that head's
-    kind; (answer, None) if none is found.
+    """What enters the sigmoids or softmax that `answer` (n, units) is made of, that head's kind,
+    and all heads, as in Answer; (answer, None, ()) if none is found.
 
     Whatever takes, puts together or averages classes behind the head is done to its logits
     instead, and what only clips is left out: so a sure answer has a gradient, too.
     """
     heads = []
 
-    def without_head(tensor):
+    def without_head(tensor, above=0):
         op = tensor.op
         if op.type in HEADS:
             pair = op.type in SIGMOIDS and op.inputs[0].shape[-1] == 1 < answer.shape[1]
-            heads.append("Softmax" if pair else op.type)  # 1 - p and p: one of two classes
-            inner = without_head(op.inputs[0])
+            heads.append(("Softmax" if pair else op.type, above))  # 1 - p and p: of two classes
+            inner = without_head(op.inputs[0], above + 1)
             return op.inputs[0] if inner is None else inner
         if op.type == "Log":
-            inner = without_head(op.inputs[0])
+            inner = without_head(op.inputs[0], above)
             if inner is not None:
-                heads.insert(0, "LogSoftmax")
+                heads.insert(0, ("LogSoftmax", above))
             return inner
         if op.type in PASSING:
-            return without_head(op.inputs[tensor.value_index if op.type == "IdentityN" else 0])
+            given = op.inputs[tensor.value_index if op.type == "IdentityN" else 0]
+            return without_head(given, above)
         if op.type not in LINEAR | CLIPPING:
             return None
-        inner = [without_head(given) for given in op.inputs]
+        inner = [without_head(given, above) for given in op.inputs]
         if all(one is None for one in inner):
             return None
         if op.type in CLIPPING:
@@ -108,8 +111,9 @@ def logits_of(answer):
 
     logits = without_head(answer)
     if logits is None:
-        return tf.cast(answer, tf.float32), None
-    return tf.cast(tf.reshape(logits, tf.shape(answer)), tf.float32), heads[0]
+        return tf.cast(answer, tf.float32), None, ()
+    logits = tf.cast(tf.reshape(logits, tf.shape(answer)), tf.float32)
+    return logits, heads[0][0], tuple(heads)
 
 
 def _again(op, given):
@@ -144,9 +148,9 @@ def answers(model, output=None):
 
     def look(images):
         answer = choose_output(model, record(model, images)[0], output)
-        units, head = answer.shape[1], logits_of(answer)[1]
-        kind = "labels" if head in SIGMOIDS else "softmax"
-        kept[key] = Answer("sigmoid" if units == 1 else kind, max(units, 2), head is not None)
+        units, (_, head, heads) = answer.shape[1], logits_of(answer)
+        kind = "sigmoid" if units == 1 else "labels" if head in SIGMOIDS else "softmax"
+        kept[key] = Answer(kind, max(units, 2), head is not None, heads)
 
     if key not in kept:
         trace(look, image_shape(model))
@@ -163,7 +167,7 @@ def probabilities(model, images, output=None):
 
     def ask(batch):
         answer = choose_output(model, record(model, batch)[0], output)
-        logits, head = logits_of(answer)
+        logits, head, _ = logits_of(answer)
         answer = tf.cast(answer, tf.float32)
         if head == "LogSoftmax":
             return tf.exp(answer)
@@ -184,12 +188,15 @@ def logits(model, images, output=None):
     the answer itself.
     """
     images = check_images(model, images)
+    return in_batches(
+        lambda batch: logits_in(model, batch, output), images, keep=(model, (logits, output))
+    )
 
-    def ask(batch):
-        answer = choose_output(model, record(model, batch)[0], output)
-        return class_logits(logits_of(answer)[0])
 
-    return in_batches(ask, images, keep=(model, (logits, output)))
+def logits_in(model, batch, output=None):
+    """`logits` of a tensor, inside a tf.function."""
+    answer = choose_output(model, record(model, batch)[0], output)
+    return class_logits(logits_of(answer)[0])
 
 
 def adds_up(answer):

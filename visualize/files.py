@@ -18,6 +18,7 @@ from . import keras2
 PHOTOS = frozenset(
     ".avif .bmp .gif .jfif .jpe .jpeg .jpg .png .tif .tiff .webp".split()  # noqa: SIM905
 )
+WAYS = {"squash": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names, by channels
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK"
 SAVE = "save the whole net again, with model.save('net.keras')"
@@ -199,15 +200,19 @@ def _reason(error):
 # -------------------------------------------------------------------------------------- photos
 
 
-def load_photos(source, size, channels=3):
+def load_photos(source, size, channels=3, way="squash", resample="bilinear"):
     """Photos as (n, height, width, channels) float32 from 0 to 255, and their names (n strings).
 
     `source` is a folder (the photos directly in it, by name, without hidden files), a file or a
-    list of files. Each photo is turned as its Exif tag says and squashed to `size`: an int, or
-    (height, width). With 3 channels they are RGB, with 1 grey, with 4 RGB and opacity; with fewer
-    than 4, transparent pixels are laid on white. Sixteen bits and floating-point numbers are scaled
-    to 0 to 255; floats up to 1 count from 0 to 1, others up to 255 as they are, and up to 65,535
-    as sixteen bits.
+    list of files. Each photo is turned as its Exif tag says and resized to `size`, an int or
+    (height, width): it is squashed, or cropped to the shape of `size` from its middle
+    (way="crop"), or put on black with its own shape ("pad"). `resample` is "bilinear", "nearest" or
+    another of Pillow's filters, which look at all pixels that become one.
+
+    With 3 channels they are RGB, with 1 grey, with 4 RGB and opacity; with fewer than 4,
+    transparent pixels are laid on white. Sixteen bits and floating-point numbers are scaled to 0 to
+    255; floats up to 1 count from 0 to 1, others up to 255 as they are, and up to 65,535 as sixteen
+    bits.
 
     Raises ValueError if a path is wrong, a file is no photo or a folder holds none.
     """
@@ -231,7 +236,7 @@ def load_photos(source, size, channels=3):
                 upright = _in_bytes(ImageOps.exif_transpose(image), channels)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ValueError(f"{str(file)!r} cannot be read as a photo.") from error
-        small = upright.resize((width, height), Image.Resampling.BILINEAR)
+        small = WAYS[way](upright, (width, height), Image.Resampling[resample.upper()])
         photo[:] = np.asarray(small).reshape(height, width, channels)
     return photos, [file.stem for file in files]
 
@@ -239,10 +244,20 @@ def load_photos(source, size, channels=3):
 def load_labelled_photos(folder, size, limit=None, channels=3):
     """Photos in a folder for each class: photos as of `load_photos`, names, labels and classes.
 
-    Names (n strings) begin with the folder's; labels (n,) are the numbers of the classes, which are
-    the folders by name (k strings). `limit`
-    is how many photos of each class are read at most, evenly spaced. Raises ValueError as
-    `load_photos` does.
+    Names (n strings) begin with the folder's; labels and classes are those of `labelled_files`, as
+    is `limit`. Raises ValueError as `load_photos` does.
+    """
+    files, labels, classes = labelled_files(folder, limit)
+    photos, names = load_photos(files, size, channels)
+    return photos, [f"{file.parent.name}/{n}" for file, n in zip(files, names)], labels, classes
+
+
+def labelled_files(folder, limit=None):
+    """Photo files in a folder for each class, (n paths); labels (n,), the numbers of the classes;
+    and the classes, which are the folders by name (k strings).
+
+    `limit` is how many of each class are taken at most, evenly spaced. Raises ValueError if there
+    is no such folder.
     """
     folders = class_folders(folder)
     if not folders:
@@ -253,10 +268,7 @@ def load_labelled_photos(folder, size, limit=None, channels=3):
         places = np.linspace(0, len(some) - 1, min(len(some), limit or len(some)))
         files += [some[i] for i in places.round().astype(int)]
         labels += [label] * len(places)
-    photos, names = load_photos(files, size, channels)
-    classes = [inside.name for inside in folders]
-    names = [f"{classes[label]}/{name}" for label, name in zip(labels, names)]
-    return photos, names, np.array(labels), classes
+    return files, np.array(labels), [inside.name for inside in folders]
 
 
 def photos_in(folder):
@@ -266,6 +278,16 @@ def photos_in(folder):
         for file in sorted(Path(folder).iterdir())
         if file.suffix.lower() in PHOTOS and not file.name.startswith(".")
     ]
+
+
+def is_readable(file):
+    """Whether a file can be read as a photo, to its end."""
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+    return True
 
 
 def class_folders(folder):

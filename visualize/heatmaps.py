@@ -93,7 +93,7 @@ def _by_layer(combine, model, images, target, layer, output):
         else:
             tensor, name = runs[index].output, runs[index].name
             place = map_of(trace_axes(batch.graph, batch, runs)[tensor.name])
-        logits, head = logits_of(answer)
+        logits, head, _ = logits_of(answer)
         if predicted:
             targets_of_batch = _predicted(answer, logits, head)
         logits = class_logits(logits)
@@ -246,7 +246,7 @@ def _answers(model, images, output):
 
     def ask(batch):
         answer = choose_output(model, record(model, batch)[0], output)
-        logits, head = logits_of(answer)
+        logits, head, _ = logits_of(answer)
         return class_logits(logits), _predicted(answer, logits, head)
 
     return in_batches(ask, images, keep=(model, (_answers, output)))

@@ -160,8 +160,6 @@ class Builder:
     def make_lambda(self, config):
         function = config["function"]
         if not isinstance(function, str):
-            if self.safe_mode:
-                raise ValueError("Its Lambda layer holds Python code.")
             if isinstance(function, dict):
                 function = [function["config"][key] for key in ("code", "defaults", "closure")]
             code, defaults, closure = function
@@ -226,7 +224,7 @@ class Builder:
             """[[layer, node, tensor, named], ...], of an operation perhaps the first alone."""
             several = node if isinstance(node[0], list) else [node]
             named = resolved(several[0][3]) if len(several[0]) > 3 else {}
-            named = {key: value for key, value in named.items() if key not in {"name", "training"}}
+            named.pop("name", None)
             if several[0][0] == "_CONSTANT_VALUE":
                 return [], named | {"constant": several[0][2]}
             tensors = [resolved(address[:3]) for address in several]
@@ -323,8 +321,6 @@ def simplified(value):
         return config
     if hasattr(keras.initializers, kind):
         config.pop("dtype", None)
-        if config.get("distribution") == "normal":
-            config["distribution"] = "truncated_normal"
     return {"class_name": kind, "config": config}
 
 
