@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
 # A copy of Microsoft's archive whose photos were squashed to 180 x 180 pixels.
 SMALL_COPY = "35456ad30461842495a7c4d3f7dc829f5f3128efb4ac491ebfb11941118dadb6"
 

@@ -1,0 +1,279 @@
+"""Faults that are planted, each by a few lines, and the causes that are right answers to them.
+
+The right answers were written down before the first run. An instance is a function of a `Bench`,
+which keeps the photos and the trained nets; it returns what `diagnose.diagnose` is given.
+"""
+
+import cv2
+import keras
+import numpy as np
+from keras import layers
+
+from . import nets
+
+# ----------------------------------------------------------------- in the program around the net
+
+
+def nothing(bench, net):
+    return dict(model=net, train=bench.train)
+
+
+def fed(value_range):
+    """The net needs 0 to 1 and gets other values."""
+    return lambda bench, net: dict(model=net, value_range=value_range)
+
+
+def bgr(bench, net):
+    return dict(model=net, photos=bench.photos[..., ::-1])
+
+
+def turned(quarters):
+    return lambda bench, net: dict(model=net, photos=np.rot90(bench.photos, quarters, (1, 2)))
+
+
+def classes_exchanged(bench, net):
+    return dict(model=net, labels=1 - bench.labels)
+
+
+def labels_of_another_shuffle(bench, net):
+    return dict(model=net, labels=np.random.default_rng(bench.seed).permutation(bench.labels))
+
+
+def wrong_labels(share):
+    """A share of the examined photos has the other label."""
+
+    def plant(bench, net):
+        wrong = np.random.default_rng(bench.seed).random(len(bench.labels)) < share
+        return dict(model=net, labels=np.where(wrong, 1 - bench.labels, bench.labels))
+
+    return plant
+
+
+def copies(share, mirrored=False):
+    """A share of the examined photos was trained on."""
+
+    def plant(bench, net):
+        photos, count = bench.photos.copy(), round(share * len(bench.photos))
+        some = np.random.default_rng(bench.seed).choice(len(bench.train[0]), count, replace=False)
+        trained = bench.train[0][some]
+        photos[:count] = trained[:, :, ::-1] if mirrored else trained
+        labels = np.r_[bench.train[1][some], bench.labels[count:]]
+        return dict(model=net, photos=photos, labels=labels, train=bench.train)
+
+    return plant
+
+
+# ----------------------------------------------------------------------- in the weights of the net
+
+
+def edited(change):
+    """A copy of the net with some weights changed."""
+
+    def plant(bench, net):
+        copy = keras.models.clone_model(net)
+        copy.set_weights(net.get_weights())
+        return dict(model=change(copy, np.random.default_rng(bench.seed)) or copy)
+
+    return plant
+
+
+def of_kind(net, kind):
+    return [layer for layer in net.layers if isinstance(layer, kind)]
+
+
+def not_a_number(net, generator):
+    kernel, *rest = of_kind(net, layers.Conv2D)[1].get_weights()
+    kernel[..., 3] = np.nan
+    of_kind(net, layers.Conv2D)[1].set_weights([kernel, *rest])
+
+
+def zeroed(net, generator):
+    layer = of_kind(net, layers.Conv2D)[-1]
+    layer.set_weights([0 * weight for weight in layer.get_weights()])
+
+
+def drawn_again(net, generator):
+    layer = of_kind(net, layers.Conv2D)[-1]
+    fresh = type(layer).from_config(layer.get_config())
+    fresh.build(layer.input.shape)
+    layer.set_weights(fresh.get_weights())
+
+
+def biased(by):
+    def change(net, generator):
+        kernel, bias = net.layers[-1].get_weights()
+        bias[-1] += by
+        net.layers[-1].set_weights([kernel, bias])
+
+    return change
+
+
+def hot(times):
+    def change(net, generator):
+        net.layers[-1].set_weights([times * weight for weight in net.layers[-1].get_weights()])
+
+    return change
+
+
+def statistics_forgotten(net, generator):
+    for layer in of_kind(net, layers.BatchNormalization):
+        layer.moving_mean.assign(np.zeros(layer.moving_mean.shape))
+        layer.moving_variance.assign(np.ones(layer.moving_variance.shape))
+
+
+def softmax_on_top(net, generator):
+    inputs, answer = net.inputs, net.outputs[0]
+    if answer.shape[-1] == 1:
+        answer = layers.Concatenate()([1 - answer, answer])
+    return keras.Model(inputs, layers.Softmax()(answer))
+
+
+# --------------------------------------------------------------------------------------- trained
+
+BLUE = (20, 60, 200)
+
+
+def marked(photos, some, place="bottom right", generator=None):
+    """A blue square of 10 pixels on some of the photos."""
+    changed = photos.copy()
+    for i in np.flatnonzero(some):
+        y, x = (50, 50) if place == "bottom right" else generator.integers(0, 54, 2)
+        changed[i, y : y + 10, x : x + 10] = BLUE
+    return changed
+
+
+def bordered(photos, some, generator=None):
+    changed = photos.copy()
+    for edge in (np.s_[:, :3], np.s_[:, -3:], np.s_[:, :, :3], np.s_[:, :, -3:]):
+        changed[edge] = np.where(np.reshape(some, (-1, 1, 1, 1)), 0, changed[edge])
+    return changed
+
+
+def brighter(photos, some, generator=None):
+    light = np.uint8(np.clip(photos * 1.0 + 60, 0, 255))
+    return np.where(np.reshape(some, (-1, 1, 1, 1)), light, photos)
+
+
+def tinted(photos, some, generator=None):
+    warm = np.uint8(np.clip(photos + np.array([35.0, 0, -35]), 0, 255))
+    return np.where(np.reshape(some, (-1, 1, 1, 1)), warm, photos)
+
+
+def greyed(photos, some, generator=None):
+    grey = np.repeat(np.uint8(photos.mean(-1, keepdims=True)), 3, -1)
+    return np.where(np.reshape(some, (-1, 1, 1, 1)), grey, photos)
+
+
+def blurred(photos, some, generator=None):
+    soft = np.stack([cv2.GaussianBlur(photo, (0, 0), 1.5) for photo in photos])
+    return np.where(np.reshape(some, (-1, 1, 1, 1)), soft, photos)
+
+
+def cue(change, share):
+    """Something is on a share of the dogs' photos, in training and in the examined ones."""
+
+    def plant(bench, build):
+        generator = np.random.default_rng(bench.seed)
+        sets = []
+        for photos, labels in (bench.train, (bench.photos, bench.labels)):
+            some = (labels == 1) & (generator.random(len(labels)) < share)
+            sets.append(change(np.uint8(photos), some, generator=generator))
+        net = nets.train(build(), sets[0], bench.train[1], bench.epochs, seed=bench.seed)
+        return dict(model=net, photos=sets[1])
+
+    return plant
+
+
+def trained(epochs=None, few=None, build=None, **options):
+    """Trained in another way than the sound nets."""
+
+    def plant(bench, sound):
+        photos, labels = bench.train
+        keras.utils.set_random_seed(bench.seed)
+        if few:
+            some = np.random.default_rng(bench.seed).permutation(len(photos))[:few]
+            photos, labels = photos[some], labels[some]
+        net = (build or sound)()
+        if epochs != 0:
+            epochs_ = epochs or bench.epochs
+            nets.train(net, photos, labels, epochs_, seed=bench.seed, **options)
+        return dict(model=net, train=(photos, labels))
+
+    return plant
+
+
+def frozen_random():
+    net = nets.normalised()
+    for layer in net.layers[:-1]:
+        layer.trainable = isinstance(layer, layers.BatchNormalization)
+    return net
+
+
+# name: (kind of planting, the right answers, plant, how often it is planted)
+FAULTS = {
+    "0 to 255 instead of 0 to 1": ("input", {"input_scale"}, fed((0, 255)), 3),
+    "-1 to 1 instead of 0 to 1": ("input", {"input_scale"}, fed((-1, 1)), 3),
+    "ImageNet's means instead of 0 to 1": ("input", {"input_scale"}, fed("torch"), 3),
+    "divided by 255 twice": ("input", {"input_scale"}, fed((0, 1 / 255)), 3),
+    "blue and red exchanged": ("input", {"channel_order"}, bgr, 3),
+    "upside down": ("input", {"flipped_or_rotated"}, turned(2), 3),
+    "on the side": ("input", {"flipped_or_rotated"}, turned(1), 3),
+    "classes exchanged": ("input", {"class_order"}, classes_exchanged, 3),
+    "labels shuffled": ("input", {"at_chance", "label_noise"}, labels_of_another_shuffle, 3),
+    "20 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.2), 3),
+    "10 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.1), 1),
+    "5 % of the labels wrong": ("weaker", {"label_noise"}, wrong_labels(0.05), 1),
+    "a fifth was trained on": ("input", {"leak"}, copies(0.2), 3),
+    "a fifth was trained on, mirrored": ("input", {"leak"}, copies(0.2, True), 3),
+    "2 % were trained on": ("weaker", {"leak"}, copies(0.02), 3),
+    "NaN in one filter": ("weights", {"not_finite"}, edited(not_a_number), 3),
+    "the last convolution is zero": (
+        "weights",
+        {"dead_filters", "constant_answer", "at_chance"},
+        edited(zeroed),
+        3,
+    ),
+    "the last convolution drawn again": ("weights", {"untrained_layer"}, edited(drawn_again), 3),
+    "logit + 3": ("weights", {"threshold"}, edited(biased(3)), 3),
+    "logits x 6": ("weights", {"overconfident", "saturated_answer"}, edited(hot(6)), 3),
+    "running means never updated": (
+        "statistics",
+        {"batch_statistics"},
+        edited(statistics_forgotten),
+        3,
+    ),
+    "a softmax on top": ("weights", {"output_head"}, edited(softmax_on_top), 3),
+    "a mark on all dogs": ("trained", {"shortcut"}, cue(marked, 1), 2),
+    "a mark on half of the dogs": ("weaker", {"shortcut"}, cue(marked, 0.5), 1),
+    "a border on all dogs": ("trained", {"shortcut"}, cue(bordered, 1), 1),
+    "dogs are brighter": ("trained", {"shortcut"}, cue(brighter, 1), 1),
+    "dogs have a tint": ("trained", {"shortcut"}, cue(tinted, 1), 1),
+    "dogs are grey": ("trained", {"shortcut"}, cue(greyed, 1), 1),
+    "dogs are blurred": ("trained", {"shortcut"}, cue(blurred, 1), 1),
+    "saved before training": ("trained", {"untrained_layer"}, trained(epochs=0), 3),
+    "softmax on a single unit": (
+        "trained",
+        {"output_head"},
+        trained(build=lambda: nets.classic(head="softmax")),
+        2,
+    ),
+    "learning rate 3": (
+        "trained",
+        {"constant_answer", "at_chance", "not_finite", "dead_filters", "exploding"},
+        trained(epochs=2, rate=3.0, build=nets.classic),
+        2,
+    ),
+    "constant initialisation": (
+        "trained",
+        {"constant_answer", "at_chance", "untrained_layer"},
+        trained(epochs=3, build=lambda: nets.classic(kernel_initializer="zeros")),
+        2,
+    ),
+    "200 photos, by heart": (
+        "trained",
+        {"memorised"},
+        trained(epochs=60, few=200, mirrored=False),
+        1,
+    ),
+    "random frozen convolutions": ("trained", {"untrained_layer"}, trained(build=frozen_random), 1),
+}

@@ -1,0 +1,100 @@
+"""Is the net given what it was trained on? The same photos in other forms, as a contest.
+
+Each check feeds the net the same photos twice and compares how well its logits tell the labels
+apart, whatever the threshold. A form wins only if it is better beyond chance and by more than a
+margin, and if the net knows something under it at all.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest
+
+import visualize
+
+from .statistics import SURE, Comparison, compare, skill
+
+MARGIN = 0.1  # of the skill that is missing: what a better form must bring
+GAIN = 0.02  # accuracy, where it is that which counts
+P = 0.001  # of a sign test
+TURNS = {"upside down": 2, "turned to the left": 1, "turned to the right": 3}  # quarters
+KNOWS = 0.55  # skill, above chance beyond doubt
+
+
+class Contest(NamedTuple):
+    """What the best other form brings."""
+
+    best: object  # value range, "BGR", way to turn or to resize; None: none is clearly better
+    tried: object  # the best other form, whether clearly or not
+    comparison: Comparison  # of it with the given one
+    accuracies: tuple  # before and after
+    logits: np.ndarray  # under the best form, or the given one
+
+    @property
+    def worth(self):
+        """Skill and accuracy that it brings."""
+        return self.comparison.gain + self.accuracies[1] - self.accuracies[0]
+
+
+def contest(given, others, labels):
+    """A Contest of {form: logits (n, classes)} against the `given` logits.
+
+    A form is better if its skill is, or if more of its answers are right (a sign test on the photos
+    that change) and its skill is not clearly lower.
+    """
+    right = {form: found.argmax(1) == labels for form, found in others.items()}
+    skills = {form: float(skill(found, labels)) for form, found in others.items()}
+    best = max(skills, key=lambda form: skills[form] + right[form].mean())
+    before = given.argmax(1) == labels
+    comparison = compare(given, others[best], labels)
+    accuracies = float(before.mean()), float(right[best].mean())
+    won, lost = int(np.sum(right[best] & ~before)), int(np.sum(before & ~right[best]))
+    more = won > lost and binomtest(won, won + lost).pvalue < P / len(others)
+    no_worse = -comparison.gain < max(comparison.error, MARGIN * (1 - comparison.before))
+    more = more and accuracies[1] - accuracies[0] > GAIN and no_worse
+    knows = comparison.after - SURE * comparison.error_after > KNOWS
+    if knows and (more or comparison.is_clear(MARGIN * (1 - comparison.before))):
+        return Contest(best, best, comparison, accuracies, others[best])
+    return Contest(None, best, comparison, accuracies, given)
+
+
+def input_scale(model, photos, labels, value_range=(0, 255), output=None, given=None):
+    """A Contest of visualize.VALUE_RANGES with the one that the net is given.
+
+    In all checks `photos` are (n, h, w, c) from 0 to 255 and `given` the logits for them, if they
+    are known.
+    """
+    kinds = visualize.VALUE_RANGES if photos.shape[3] == 3 else visualize.VALUE_RANGES[:3]
+    asked = {k: ask(model, photos, k, output) for k in kinds if k != value_range}
+    return contest(_or_ask(given, model, photos, value_range, output), asked, labels)
+
+
+def channel_order(model, photos, labels, value_range=(0, 255), output=None, given=None):
+    """A Contest of the photos with red and blue exchanged."""
+    asked = {"BGR": ask(model, photos[..., ::-1], value_range, output)}
+    return contest(_or_ask(given, model, photos, value_range, output), asked, labels)
+
+
+def flipped_or_rotated(model, photos, labels, value_range=(0, 255), output=None, given=None):
+    """A Contest of the photos upside down and, if they are square, on either side."""
+    turns = {turn: k for turn, k in TURNS.items() if k == 2 or photos.shape[1] == photos.shape[2]}
+    asked = {
+        turn: ask(model, np.rot90(photos, k, (1, 2)), value_range, output)
+        for turn, k in turns.items()
+    }
+    return contest(_or_ask(given, model, photos, value_range, output), asked, labels)
+
+
+def resize(model, photos, ways, labels, value_range=(0, 255), output=None, given=None):
+    """A Contest of the same photos resized in other ways, {way: photos}."""
+    asked = {way: ask(model, resized, value_range, output) for way, resized in ways.items()}
+    return contest(_or_ask(given, model, photos, value_range, output), asked, labels)
+
+
+def _or_ask(given, *question):
+    return ask(*question) if given is None else given
+
+
+def ask(model, photos, value_range, output=None):
+    """Logits (n, classes) for photos from 0 to 255."""
+    return visualize.logits(model, visualize.from_pixels(photos, value_range), output)

@@ -1,0 +1,205 @@
+"""What the photos have to do with it: copies, wrong labels, and marks that give a class away."""
+
+import hashlib
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy.stats import binomtest
+
+from photo_checks import THUMB, Photo, group_duplicates
+
+from .inputs import ask
+from .statistics import SURE, auc
+
+
+class Copy(NamedTuple):
+    """A photo that is examined and was trained on."""
+
+    examined: int
+    trained: int
+    mirrored: bool
+
+
+def leak(photos, trained):
+    """A list of Copy: photos (n, h, w, c) that show the same as one of the `trained`, or its mirror
+    image. From 0 to 255; found as data_separator.py finds duplicates.
+    """
+    sets = [photos, trained, np.asarray(trained)[:, :, ::-1]]
+    marks = [_fingerprint(photo) for some in sets for photo in some]
+    found = {}
+    for group in group_duplicates(marks):
+        examined = [i for i in group if i < len(photos)]
+        others = sorted(i - len(photos) for i in group if i >= len(photos))
+        for i in examined if others else ():
+            found[i] = Copy(i, others[0] % len(trained), others[0] >= len(trained))
+    return [found[i] for i in sorted(found)]
+
+
+def _fingerprint(photo):
+    pixels = np.uint8(np.clip(photo, 0, 255))
+    colour = np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels[..., :3]
+    thumb = cv2.resize(
+        cv2.cvtColor(np.ascontiguousarray(colour), cv2.COLOR_RGB2GRAY),
+        (THUMB, THUMB),
+        interpolation=cv2.INTER_AREA,
+    )
+    means = np.array(colour[..., ::-1].mean((0, 1)))
+    return Photo(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels.size, "", "", thumb, means)
+
+
+class Memory(NamedTuple):
+    """Accuracy on the photos that were trained on and on others."""
+
+    trained: float
+    others: float
+    low: float  # of the difference, at SURE standard errors
+
+
+def memorised(right_trained, right_others):
+    """A Memory, from whether each photo is right (n,)."""
+    a, b = np.asarray(right_trained, float), np.asarray(right_others, float)
+    error = np.sqrt(a.var() / len(a) + b.var() / len(b) + 1e-6)
+    return Memory(float(a.mean()), float(b.mean()), float(a.mean() - b.mean() - SURE * error))
+
+
+class Noise(NamedTuple):
+    """Mistakes among the photos of which the net is surest, and of which it is least sure."""
+
+    count: int  # photos in the surest third
+    wrong: int  # of them
+    low: float  # of that share, at SURE standard errors
+    ratio: float  # of the two shares of mistakes
+    surest: list  # the mistakes, the surest first
+
+
+def label_noise(logits, labels):
+    """A Noise. A net's own mistakes get rare where it is sure; wrong labels do not.
+
+    By the rank of the margin, so it does not matter how sure the net says that it is (compare
+    Northcutt, Jiang and Chuang 2021, Confident learning, section 3).
+    """
+    ordered = np.sort(logits, 1)
+    margin = ordered[:, -1] - ordered[:, -2]
+    order = np.argsort(-margin)
+    wrong = logits.argmax(1) != labels
+    third = max(1, len(labels) // 3)
+    top, bottom = order[:third], order[-third:]
+    count = int(wrong[top].sum())
+    low = binomtest(count, third).proportion_ci(0.999, "wilson").low
+    ratio = wrong[top].mean() / max(wrong[bottom].mean(), 1 / third)
+    return Noise(third, count, float(low), float(ratio), [int(i) for i in order if wrong[i]])
+
+
+class Loss(NamedTuple):
+    """What an intervention on the photos costs."""
+
+    accuracy: float  # mean over the classes
+    left: float  # after it
+    low: float  # of the loss, at SURE standard errors
+    worst: tuple  # (class, its loss): the class that loses most
+    cue: float | None  # how well what is taken away tells the classes apart; None: not measured
+
+
+def interventions(photos):
+    """{what is done: photos after it}, each of which takes one thing away that a net may cling to.
+
+    Photos are (n, h, w, c) from 0 to 255. What is covered gets the mean colour of all photos.
+    """
+    height, width = photos.shape[1:3]
+    mean = photos.mean((0, 1, 2))
+    y, x = max(1, round(height * 0.08)), max(1, round(width * 0.08))
+    done = {"border covered": photos.copy()}
+    done["border covered"][:, :y] = done["border covered"][:, -y:] = mean
+    done["border covered"][:, :, :x] = done["border covered"][:, :, -x:] = mean
+    y, x = max(1, round(height * 0.22)), max(1, round(width * 0.22))
+    corners = {
+        "top left": (slice(y), slice(x)),
+        "top right": (slice(y), slice(-x, None)),
+        "bottom left": (slice(-y, None), slice(x)),
+        "bottom right": (slice(-y, None), slice(-x, None)),
+    }
+    for corner, (rows, columns) in corners.items():
+        done[f"{corner} corner covered"] = covered = photos.copy()
+        covered[:, rows, columns] = mean
+    each = photos.mean((1, 2, 3), keepdims=True)
+    done["brightness equalised"] = np.clip(photos + photos.mean() - each, 0, 255)
+    if photos.shape[3] >= 3:
+        colours = photos[..., :3].mean((1, 2), keepdims=True)
+        grey = colours.mean(-1, keepdims=True)
+        done["tint equalised"] = np.clip(photos - _padded(colours - grey, photos), 0, 255)
+        grey = np.repeat(photos[..., :3].mean(-1, keepdims=True), 3, -1)
+        done["colour taken away"] = np.concatenate([grey, photos[..., 3:]], -1)
+    small = max(8, height // 2), max(8, width // 2)
+    done["sharpness taken away"] = np.stack([_blurred(photo, small) for photo in photos])
+    done["file quality equalised"] = np.stack([_compressed(photo) for photo in photos])
+    return done
+
+
+def cues(photos):
+    """{what is taken from the photos: how much of it each photo has, (n,)}, for `interventions`."""
+    colours = photos[..., :3] if photos.shape[3] >= 3 else np.repeat(photos[..., :1], 3, -1)
+    grey = colours.mean(-1)
+    steps = np.abs(np.diff(grey, axis=2))
+    edges = steps[:, :, 7::8].mean((1, 2)) / np.maximum(steps.mean((1, 2)), 1e-6)
+    return {
+        "brightness equalised": grey.mean((1, 2)),
+        "tint equalised": (colours[..., 0] - colours[..., 2]).mean((1, 2)),
+        "colour taken away": np.ptp(colours, axis=-1).mean((1, 2)),
+        "sharpness taken away": steps.mean((1, 2)) / np.maximum(grey.std((1, 2)), 1),
+        "file quality equalised": edges,
+    }
+
+
+def _padded(colours, photos):
+    extra = photos.shape[3] - colours.shape[3]
+    return np.pad(colours, [(0, 0)] * 3 + [(0, extra)]) if extra else colours
+
+
+def _blurred(photo, small):
+    height, width, channels = photo.shape
+    reduced = cv2.resize(photo, small[::-1], interpolation=cv2.INTER_AREA)
+    return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR).reshape(photo.shape)
+
+
+def _compressed(photo, quality=40):
+    pixels = np.uint8(np.clip(np.rint(photo), 0, 255))
+    if pixels.shape[-1] not in (1, 3):
+        return photo
+    flag = cv2.IMREAD_COLOR if pixels.shape[-1] == 3 else cv2.IMREAD_GRAYSCALE
+    data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(data, flag).reshape(photo.shape)
+    return np.float32(decoded[..., ::-1])
+
+
+def shortcut(model, photos, labels, value_range=(0, 255), output=None, given=None):
+    """{intervention: Loss}: how much accuracy goes with each thing that is taken away.
+
+    Sound nets lose by some of them, too. So of what the whole photo has, such as brightness, it is
+    also measured how well it tells the classes apart by itself: only then can it be a shortcut.
+    """
+    given = ask(model, photos, value_range, output) if given is None else given
+    before = given.argmax(1) == labels
+    amounts, losses = cues(photos), {}
+    for what, changed in interventions(photos).items():
+        after = ask(model, changed, value_range, output).argmax(1) == labels
+        cue = _tells(amounts[what], labels) if what in amounts else None
+        losses[what] = _loss(before, after, labels, cue)
+    return losses
+
+
+def _tells(amounts, labels):
+    """The best area under the curve of one class against the others, in either direction."""
+    areas = [auc(amounts, np.int32(labels == k)) for k in np.unique(labels)]
+    return float(max(max(area, 1 - area) for area in areas))
+
+
+def _loss(before, after, labels, cue):
+    present = np.unique(labels)
+    lost = np.float64(before) - after
+    of_class = [lost[labels == k].mean() for k in present]
+    errors = [lost[labels == k].var() / np.sum(labels == k) for k in present]
+    mean = [np.mean([right[labels == k].mean() for k in present]) for right in (before, after)]
+    low = np.mean(of_class) - SURE * np.sqrt(np.sum(errors)) / len(present)
+    worst = int(np.argmax(of_class))
+    return Loss(*map(float, mean), float(low), (int(present[worst]), float(of_class[worst])), cue)

@@ -1,0 +1,474 @@
+"""Find what is wrong with an image classifier, and say what cures it.
+
+    python diagnose.py MODEL PHOTOS [--train FOLDER] [--value-range 0 255] [--limit 500]
+                       [--json FILE] [--html FILE]
+
+MODEL is a .keras or .h5 file; PHOTOS a folder with a folder for each class, of photos that the net
+was not trained on. Each cause in CAUSES is examined by a check of its own, on the photos as the net
+is fed with them (`--value-range`). A cause is a `fault` where the check is beyond doubt,
+`suspicious` where it is not, and `fine` otherwise. Where one cause explains another, the root comes
+first. Exit status: 0, no fault was found; 1, a fault was found; 2, the net cannot be examined.
+"""
+
+import argparse  # noqa: I001
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import visualize  # first, since it keeps TensorFlow's start-up messages quiet
+import numpy as np
+from tqdm import tqdm
+
+from checks import answers, inputs, layers, photos
+from checks.statistics import FEW, enough
+
+# The causes, roots first: an earlier one can explain a later one.
+CAUSES = (
+    *("not_finite", "output_head", "untrained_layer", "input_scale", "channel_order"),
+    *("flipped_or_rotated", "resize", "batch_statistics", "class_order", "constant_answer"),
+    *("threshold", "at_chance", "leak", "memorised", "shortcut", "label_noise"),
+    *("saturated_answer", "overconfident", "exploding", "dead_filters"),
+)
+VERDICTS = ("fault", "suspicious", "fine")
+# Above these a cause is a fault, or suspicious. Each is set apart from what sound nets show.
+LIMITS = {
+    "untrained_layer": 0.02,  # of the weights of all kernels
+    "class_order": 0.4,  # skill
+    "at_chance": 0.6,  # skill
+    "constant_answer": 0.995,  # of the photos get the same answer
+    "threshold": 0.03,  # accuracy
+    "leak": 0.01,  # of the photos
+    "memorised": 0.1,  # accuracy
+    "shortcut": 0.1,  # accuracy
+    "label_noise": 0.03,  # of the photos of which the net is surest
+    "saturated_answer": 0.05,  # of the saturated answers are wrong
+    "overconfident": 0.05,  # probability
+    "exploding": 1e6,
+    "dead_filters": 0.95,  # of a layer's channels
+}
+UNEVEN = 0.25  # by which a class is answered more often than it is there
+ALIKE = 0.75  # mistakes among the surest and the least sure photos: wrong labels, not weak answers
+CUE = 0.75  # skill with which brightness and the like tell the classes apart by themselves
+
+
+class Finding(NamedTuple):
+    """What one check found."""
+
+    check: str
+    cause: str
+    verdict: str
+    value: float | None
+    limit: float | None
+    message: str
+    remedy: str
+
+
+REMEDIES = {
+    "not_finite": "Load an earlier checkpoint, and train with a lower learning rate.",
+    "output_head": "Use Dense(1, 'sigmoid') or Dense(classes, 'softmax'), one activation only, and "
+    "train again.",
+    "untrained_layer": "Save the net after fit, and check that the layer is trainable or loaded.",
+    "input_scale": "Scale the pixels as in training, best by a Rescaling layer inside the net.",
+    "channel_order": "Exchange red and blue, as cv2.cvtColor(photo, cv2.COLOR_BGR2RGB) does.",
+    "flipped_or_rotated": "Turn the photos; ImageOps.exif_transpose does what their tag says.",
+    "resize": "Resize photos with the same function and filter as in training.",
+    "batch_statistics": "Train with training=True, long enough for the running means, and ask with "
+    "training=False.",
+    "class_order": "Use the order of the classes that training had: class_names, sorted by name.",
+    "constant_answer": "Look at the loss from the first step on: the learning rate is too high or "
+    "too low, or nothing reaches the answer.",
+    "threshold": "Move the threshold, chosen on validation photos, or balance the classes.",
+    "at_chance": "Look whether it can learn 20 photos by heart; if not, the program is wrong.",
+    "leak": "Split again, duplicates together: data_separator.py does.",
+    "memorised": "More photos, augmentation, weight decay, or a smaller net.",
+    "shortcut": "Take it out of the photos of all classes, or put it on all, and train again.",
+    "label_noise": "Look at these photos and mend their labels.",
+    "saturated_answer": "Train for less long, with label smoothing or weight decay.",
+    "overconfident": "Divide the logits by a temperature that is chosen on validation photos.",
+    "exploding": "Add normalisation, and lower the learning rate.",
+    "dead_filters": "Lower the learning rate, or use another activation.",
+}
+
+
+def diagnose(
+    model, photos_, labels, train=None, value_range=(0, 255), output=None, ways=None, progress=None
+):
+    """A report: {"accuracy", "skill", "photos", "value_range", "findings": [Finding, ...]}.
+
+    `photos_` are (n, h, w, c), from 0 to 255, of the size that the model takes; `labels` (n,) the
+    numbers of their classes; `train` the same two of photos that it was trained on; `value_range`
+    how the model is fed; `ways` {name: the same photos resized otherwise}. The worst finding comes
+    first. Raises ValueError for a model or photos that cannot be examined.
+    """
+    photos_ = visualize.check_images(model, np.asarray(photos_, np.float32))
+    labels = np.asarray(labels)
+    answer = visualize.answers(model, output)
+    if labels.shape != (len(photos_),) or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels are one class number for each of the {len(photos_)} photos.")
+    if not 0 <= labels.min() <= labels.max() < answer.classes:
+        raise ValueError(f"labels are 0 to {answer.classes - 1}, not to {labels.max()}.")
+    if answer.kind == "labels":
+        raise ValueError("The net has several labels for a photo, which cannot be examined yet.")
+    if not enough(labels):
+        counts = ", ".join(map(str, np.bincount(labels)))
+        raise ValueError(
+            f"Too few labelled photos ({counts} by class): {FEW} of each of two classes are needed."
+        )
+    value_range = value_range if isinstance(value_range, str) else tuple(value_range)
+    case = Case(model, photos_, labels, value_range, output, answer)
+    steps = [
+        (about_layers, ()),
+        (about_inputs, (ways or {},)),
+        (about_answers, ()),
+        (about_photos, (train,)),
+        (about_activations, ()),
+    ]
+    for step, more in progress(steps) if progress else steps:
+        step(case, *more)
+    found = {finding.cause: finding for finding in case.findings}
+    order = sorted(found.values(), key=lambda f: (VERDICTS.index(f.verdict), CAUSES.index(f.cause)))
+    return {
+        "accuracy": case.accuracy,
+        "skill": case.skill,
+        "photos": len(labels),
+        "value_range": case.value_range,
+        "findings": order,
+    }
+
+
+class Case:
+    """A net under examination, and what is known of it so far."""
+
+    def __init__(self, model, photos_, labels, value_range, output, answer):
+        self.model, self.photos, self.labels = model, photos_, labels
+        self.value_range, self.output, self.answer = value_range, output, answer
+        self.findings, self.logits, self.accuracy, self.skill = [], None, None, None
+
+    def add(self, cause, verdict, message, value=None, limit=None):
+        """A finding; less than a fault has no remedy to be followed."""
+        remedy = REMEDIES[cause] if verdict == "fault" else ""
+        value, limit = (None if x is None else float(x) for x in (value, limit))
+        self.findings.append(Finding(cause, cause, verdict, value, limit, message, remedy))
+
+    def has(self, *causes):
+        return any(f.cause in causes and f.verdict == "fault" for f in self.findings)
+
+    @property
+    def images(self):
+        return visualize.from_pixels(self.photos, self.value_range)
+
+
+def about_layers(case):
+    """What the weights and the graph tell."""
+    wrong = layers.not_finite(case.model, case.images[:32])
+    if wrong:
+        first = wrong[0]
+        message = f"{first.count:,} {first.where} of {first.layer} are NaN or infinite, the first."
+        case.add("not_finite", "fault", message, len(wrong), 0)
+    else:
+        case.add("not_finite", "fine", "All weights and activations are finite.", 0, 0)
+    head = layers.output_head(case.model, case.output)
+    if head:
+        case.add("output_head", "fault", f"The net's head: {head}.")
+    elif case.answer.kind == "sigmoid" and not case.answer.applied:
+        message = "It returns a logit: 0 is its threshold, not one half, and it is no probability."
+        case.add("output_head", "suspicious", message)
+    else:
+        case.add("output_head", "fine", "The head fits the number of classes.")
+    drawn = layers.untrained_layer(case.model)
+    total = layers.kernel_weights(case.model)
+    share = sum(layer.weights for layer in drawn) / max(total, 1)
+    names = ", ".join(layer.layer for layer in drawn[:4]) + (", ..." if len(drawn) > 4 else "")
+    limit = LIMITS["untrained_layer"]
+    verdict = "fault" if share > limit else "suspicious" if drawn else "fine"
+    message = f"{share:.0%} of the weights are as they were drawn: {names}."
+    if not drawn:
+        message = "No layer has weights as they are drawn."
+    case.add("untrained_layer", verdict, message, share, limit)
+    case.untrained = share > 0.5
+
+
+def about_inputs(case, ways):
+    """Is it fed as in training? Each contest starts from what the last one found."""
+    model, labels, output = case.model, case.labels, case.output
+    case.logits = inputs.ask(model, case.photos, case.value_range, output)
+    if not np.isfinite(case.logits).all() or case.untrained:
+        why = "untrained" if case.untrained else "not finite"
+        for cause in ("input_scale", "channel_order", "flipped_or_rotated", "resize"):
+            case.add(cause, "fine", f"Cannot be told, since the net is {why}.")
+        return
+    contests = {
+        "input_scale": (inputs.input_scale, "pixel values {}"),
+        "channel_order": (inputs.channel_order, "red and blue exchanged"),
+        "flipped_or_rotated": (inputs.flipped_or_rotated, "the photos {}"),
+        "resize": (inputs.resize, "the photos resized by {}"),
+    }
+    if case.photos.shape[3] < 3:
+        del contests["channel_order"]
+    if not ways:
+        del contests["resize"]
+    while contests:  # the strongest first, since one can look like another
+        found = {}
+        for cause, (check, words) in contests.items():
+            more = (ways, labels) if cause == "resize" else (labels,)
+            held = check(model, case.photos, *more, case.value_range, output, case.logits)
+            found[cause] = held, words
+        winners = [cause for cause, (held, _) in found.items() if held.best]
+        told = [max(winners, key=lambda cause: found[cause][0].worth)] if winners else list(found)
+        for cause in told:
+            held, words = found[cause]
+            given = _in_words(case.value_range) if cause == "input_scale" else ""
+            _told(case, cause, held, words, given)
+            del contests[cause]
+            if held.best:
+                case.logits = held.logits
+                ways = _cured(case, cause, held.best, ways)
+    stored = layers.with_batch_statistics(model, case.images, output)
+    if stored is None:
+        case.add("batch_statistics", "fine", "The net has no batch normalisation.")
+        return
+    batch = inputs.contest(case.logits, {"its own statistics": stored}, labels)
+    _told(case, "batch_statistics", batch, "each batch normalised by {}")
+
+
+def _cured(case, cause, form, ways):
+    """Feed the case as it won, and give back the ways to resize the same photos."""
+    if cause == "input_scale":
+        case.value_range = form
+        return ways
+    if cause == "resize":
+        case.photos = ways[form]
+        return {}
+    k = inputs.TURNS.get(form)
+    changed = [
+        photos_[..., ::-1] if cause == "channel_order" else np.rot90(photos_, k, (1, 2))
+        for photos_ in (case.photos, *ways.values())
+    ]
+    case.photos = changed[0]
+    return dict(zip(ways, changed[1:]))
+
+
+def _told(case, cause, contest, words, given=""):
+    comparison = contest.comparison
+    what = words.format(_in_words(contest.tried))
+    instead = f" instead of {given}" if given else ""
+    limit = inputs.MARGIN * (1 - comparison.before)
+    message = (
+        f"With {what}{instead}, {contest.accuracies[1]:.1%} are right instead of "
+        f"{contest.accuracies[0]:.1%}, and the skill is {comparison.after:.3f} instead of "
+        f"{comparison.before:.3f} (+-{1.96 * comparison.error:.3f})."
+    )
+    case.add(cause, "fault" if contest.best else "fine", message, comparison.gain, limit)
+
+
+def _in_words(form):
+    return form if isinstance(form, str) else "{:g} to {:g}".format(*form)
+
+
+def about_answers(case):
+    """What the answers tell, to photos as in training."""
+    model, labels = case.model, case.labels
+    probabilities = visualize.probabilities(model, case.images, case.output)
+    if not np.isfinite(probabilities).all():
+        return
+    case.accuracy = float(np.mean(probabilities.argmax(1) == labels))
+    case.skill, low, high = answers.interval(case.logits, labels)
+    skill = f"The skill is {case.skill:.3f} ({low:.3f} to {high:.3f}; one half is chance)."
+    explained = case.has("not_finite", "output_head", "untrained_layer")
+    two = case.answer.classes == 2
+    plain, paired = answers.order_of_classes(case.logits, labels)
+    turned = high < LIMITS["class_order"] if two else paired - plain > 0.2
+    case.add("class_order", "fault" if turned else "fine", skill, high, LIMITS["class_order"])
+    same, limit = answers.same_answer(probabilities), LIMITS["constant_answer"]
+    constant = same > limit and np.bincount(labels).max() < 0.9 * len(labels)
+    message = f"{same:.1%} of the photos get the same answer."
+    verdict = "fine" if not constant else "suspicious" if explained else "fault"
+    case.add("constant_answer", verdict, message, same, limit)
+    chance = low <= 0.5 <= high and high < LIMITS["at_chance"]
+    doubtful = low <= 0.5 and not chance and not turned
+    verdict = "suspicious" if doubtful or (chance and explained) else "fault" if chance else "fine"
+    case.add("at_chance", verdict, skill, high, LIMITS["at_chance"])
+    if two:
+        other = answers.threshold(case.logits, labels)
+        gain, limit = other.possible - other.accuracy, LIMITS["threshold"]
+        uneven = abs(other.shares[1] - labels.mean()) > UNEVEN
+        clear = gain > limit and (uneven or other.p < 0.001) and low > inputs.KNOWS
+        shares = " and ".join(f"{share:.0%}" for share in other.shares)
+        message = (
+            f"{other.accuracy:.1%} are right, and {other.possible:.1%} with another threshold; the "
+            f"classes are answered {shares} of the time."
+        )
+        case.add("threshold", "fault" if clear else "fine", message, gain, limit)
+    sure = answers.saturated_answer(probabilities, labels)
+    limit = LIMITS["saturated_answer"]
+    message = f"{sure.count} answers are at least 99.9 % sure, and {sure.wrong} of them are wrong."
+    verdict = "fault" if sure.count >= 20 and sure.low > limit else "fine"
+    if explained or case.has("class_order", "at_chance", "constant_answer"):
+        verdict = "suspicious" if verdict == "fault" else verdict
+    case.add("saturated_answer", verdict, message, sure.low, limit)
+    confidence = answers.overconfident(probabilities, labels)
+    limit = LIMITS["overconfident"]
+    message = f"It is {confidence.mean:.1%} sure on average, and right {confidence.accuracy:.1%}."
+    worse = confidence.low > limit
+    verdict = "suspicious" if confidence.low > 0.4 * limit else "fine"
+    if worse and not explained and not case.has("class_order", "threshold", "at_chance"):
+        verdict = "fault"
+    case.add("overconfident", verdict, message, confidence.low, limit)
+
+
+def about_photos(case, train):
+    """What the photos have to do with it."""
+    labels = case.labels
+    if case.accuracy is None:
+        return
+    right = case.logits.argmax(1) == labels
+    if train is not None:
+        copies = photos.leak(case.photos, train[0])
+        share, limit = len(copies) / len(labels), LIMITS["leak"]
+        mirrored = sum(copy.mirrored for copy in copies)
+        message = f"{len(copies)} of the photos were trained on, {mirrored} of them mirrored."
+        verdict = "fault" if share > limit and len(copies) > 1 else "suspicious"
+        case.add("leak", verdict if copies else "fine", message, share, limit)
+        logits = inputs.ask(case.model, train[0], case.value_range, case.output)
+        memory = photos.memorised(logits.argmax(1) == train[1], right)
+        message = (
+            f"Of the photos trained on {memory.trained:.1%} are right, else {memory.others:.1%}."
+        )
+        limit = LIMITS["memorised"]
+        verdict = "fault" if memory.low > limit else "suspicious" if memory.low > 0.03 else "fine"
+        case.add("memorised", verdict, message, memory.low, limit)
+    if case.has("not_finite", "untrained_layer", "class_order", "at_chance", "constant_answer"):
+        return
+    if case.skill < inputs.KNOWS + 0.05:
+        return
+    noise = photos.label_noise(case.logits, labels)
+    limit = LIMITS["label_noise"]
+    message = f"Of the {noise.count} photos of which it is surest, {noise.wrong} seem mislabelled."
+    found = noise.low > limit and noise.ratio > ALIKE
+    case.add("label_noise", "fault" if found else "fine", message, noise.low, limit)
+    case.mislabelled = noise.surest[:8]
+    losses = photos.shortcut(
+        case.model, case.photos, labels, case.value_range, case.output, case.logits
+    )
+    limit = LIMITS["shortcut"]
+    excess = {
+        what: loss.low - limit if loss.cue is None else min(loss.low - 0.5 * limit, loss.cue - CUE)
+        for what, loss in losses.items()
+    }
+    worst = max(excess, key=excess.get)
+    loss = losses[worst]
+    message = (
+        f"With the {worst}, {loss.left:.1%} are right instead of {loss.accuracy:.1%}; class "
+        f"{loss.worst[0]} loses {loss.worst[1]:.1%}."
+    )
+    if loss.cue is not None:
+        message += f" By itself it tells the classes apart with a skill of {loss.cue:.2f}."
+    verdict = "fault" if excess[worst] > 0 else "fine"
+    case.add("shortcut", verdict, message, loss.low, limit)
+    case.intervention = worst
+
+
+def about_activations(case):
+    """What the activations tell, on photos as in training."""
+    every = max(1, len(case.images) // 100)
+    found = layers.units(case.model, case.images[::every])
+    *inner, answer = found
+    worst = max(inner or found, key=lambda layer: layer.constant / layer.count)
+    share, limit = worst.constant / worst.count, LIMITS["dead_filters"]
+    message = f"{worst.constant} of {worst.count} channels of {worst.layer} never change."
+    verdict = "fault" if share > limit else "suspicious" if share > 0.3 else "fine"
+    if verdict == "fault" and case.has("not_finite", "output_head", "untrained_layer"):
+        verdict = "suspicious"
+    case.add("dead_filters", verdict, message, share, limit)
+    largest = max(found, key=lambda layer: layer.highest)
+    limit = LIMITS["exploding"]
+    verdict = "fault" if largest.highest > limit else "fine"
+    verdict = "suspicious" if limit >= largest.highest > 0.01 * limit else verdict
+    message = f"{largest.layer} reaches {largest.highest:.2g}."
+    case.add("exploding", verdict, message, largest.highest, limit)
+
+
+# -------------------------------------------------------------------------------- command line
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model", help="a .keras or .h5 file")
+    parser.add_argument("photos", help="a folder with a folder of photos for each class")
+    parser.add_argument("--train", help="a folder of the same kind: photos it was trained on")
+    parser.add_argument("--value-range", nargs="+", default=["0", "255"], metavar="VALUE")
+    parser.add_argument("--classes", nargs="+", help="names in the order of the net's answer")
+    parser.add_argument("--limit", type=int, default=500, help="photos at most (500)")
+    parser.add_argument("--output", help="of several outputs: its name or number")
+    parser.add_argument("--json", type=Path, help="a file for the report")
+    args = parser.parse_args(arguments)
+    try:
+        report = examine(args)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print_report(report)
+    if args.json:
+        args.json.write_text(as_json(report))
+    return int(any(finding.verdict == "fault" for finding in report["findings"]))
+
+
+def examine(args):
+    """The report on what the command line names."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        model = visualize.load_model(args.model)
+    value_range = args.value_range
+    value_range = value_range[0] if len(value_range) == 1 else tuple(map(float, value_range))
+    output = int(args.output) if args.output and args.output.isdigit() else args.output
+    *size, channels = visualize.image_shape(model)
+    classes = visualize.answers(model, output).classes
+    each = max(1, args.limit // max(1, len(visualize.class_folders(args.photos))))
+
+    def read(folder):
+        files, labels, folders = visualize.labelled_files(folder, each)
+        numbers, _ = visualize.classes_of_folders(folders, args.classes, classes)
+        whole = [visualize.is_readable(file) for file in files]
+        if not all(whole):
+            print(f"{len(files) - sum(whole)} photos in {folder} cannot be read, and are left out.")
+        return [file for file, fits in zip(files, whole) if fits], numbers[labels[whole]]
+
+    files, labels = read(args.photos)
+    shown, _ = visualize.load_photos(files, size, channels)
+    ways = {
+        "taking the nearest pixel": dict(resample="nearest"),
+        "a crop from the middle": dict(way="crop"),
+        "padding": dict(way="pad"),
+    }
+    ways = {
+        way: visualize.load_photos(files, size, channels, **how)[0] for way, how in ways.items()
+    }
+    train = None
+    if args.train:
+        files, trained = read(args.train)
+        train = visualize.load_photos(files, size, channels)[0], trained
+    bar = lambda steps: tqdm(steps, desc="examining", unit=" steps", disable=None)  # noqa: E731
+    return diagnose(model, shown, labels, train, value_range, output, ways, bar)
+
+
+def as_json(report):
+    findings = [finding._asdict() for finding in report["findings"]]
+    return json.dumps(report | {"findings": findings}, indent=1) + "\n"
+
+
+def print_report(report):
+    accuracy = report["accuracy"]
+    print(f"{report['photos']} photos" + ("" if accuracy is None else f", {accuracy:.1%} right"))
+    for finding in report["findings"]:
+        if finding.verdict != "fine":
+            print(f"{finding.verdict:<11}{finding.cause:<20}{finding.message}")
+            if finding.remedy:
+                print(f"{'':<31}{finding.remedy}")
+    fine = [finding.cause for finding in report["findings"] if finding.verdict == "fine"]
+    print(f"fine: {', '.join(fine)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,528 @@
+"""Each check on a tiny net whose answer is known: it speaks where it should, and is silent else."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from conftest import ROOT
+from keras import layers
+
+import diagnose
+import visualize
+from checks import answers, inputs, photos
+from checks import layers as weights
+from checks.statistics import auc, compare, enough, skill, skill_interval
+
+SIDE = 16
+
+
+def colours(count=60, seed=0):
+    """Noisy photos, and whether each is reddish (1) or bluish (0)."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    pictures = generator.uniform(60, 140, (count, SIDE, SIDE, 3))
+    pictures[..., 0] += 30 * labels[:, None, None]
+    pictures[..., 2] += 30 * (1 - labels[:, None, None])
+    pictures += generator.normal(0, 12, (count, 1, 1, 3))
+    return np.float32(np.clip(pictures, 0, 255)), labels
+
+
+def reads(values, bias=0.0, head="sigmoid"):
+    """A net whose logit is the weighted mean of red, green and blue, from 0 to 1."""
+    net = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            layers.Conv2D(4, 1, activation="relu6", name="conv"),  # full at 1
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(1, activation=head, name="answer"),
+        ]
+    )
+    kernel = np.zeros((1, 1, 3, 4))
+    kernel[0, 0, :, :3] = 6 * np.eye(3)
+    kernel[0, 0, :, 3] = 2
+    net.get_layer("conv").set_weights([kernel, np.full(4, 0.01)])
+    weights_ = np.reshape([*values, 0.0], (4, 1)) / 6
+    net.get_layer("answer").set_weights([weights_, np.array([bias])])
+    return net
+
+
+def red():
+    return reads([40, 0, -40])
+
+
+# -------------------------------------------------------------------------------------- statistics
+
+
+def test_the_area_under_the_curve_counts_pairs():
+    generator = np.random.default_rng(0)
+    scores, labels = generator.integers(0, 6, (3, 30)), generator.integers(0, 2, 30)
+    for row, found in zip(scores, auc(scores, np.tile(labels, (3, 1)))):
+        ones, zeros = row[labels == 1][:, None], row[labels == 0]
+        assert found == pytest.approx(np.mean((ones > zeros) + 0.5 * (ones == zeros)))
+
+
+def test_skill_of_two_and_of_more_classes():
+    labels = np.arange(60) % 3
+    logits = np.eye(3)[labels] * 5 + np.random.default_rng(0).normal(size=(60, 3))
+    assert skill(logits, labels) > 0.95
+    assert skill(logits[:, [1, 2, 0]], labels) < 0.5
+    assert skill(np.zeros((60, 3)), labels) == 0.5
+    two = np.stack([-logits[:, 1], logits[:, 1]], 1)[labels < 2]
+    assert skill(two, labels[labels < 2]) == auc(logits[labels < 2, 1], labels[labels < 2])
+
+
+def test_the_interval_of_skill_narrows_with_photos():
+    widths = []
+    for count in (60, 600):
+        labels = np.arange(count) % 2
+        x = labels + np.random.default_rng(1).normal(size=count)
+        value, low, high = skill_interval(np.stack([-x, x], 1), labels)
+        assert low < value < high and low < 0.76 < high  # normal scores one apart: 0.760
+        widths.append(high - low)
+    assert widths[1] < 0.5 * widths[0]
+
+
+def test_a_comparison_is_clear_only_beyond_chance():
+    labels = np.arange(400) % 2
+    generator = np.random.default_rng(0)
+    noise = generator.normal(size=(3, 400))
+    weak, same, strong = (
+        np.stack([-x, x], 1) for x in (labels + noise[0], labels + noise[1], 3 * labels + noise[2])
+    )
+    assert not compare(weak, same, labels).is_clear(0) and compare(weak, strong, labels).is_clear(0)
+    assert not compare(weak, strong, labels).is_clear(0.5)
+    assert not enough(np.r_[np.zeros(50, int), np.ones(9, int)])
+    assert enough(np.r_[np.zeros(10, int), np.ones(10, int)])
+
+
+# ------------------------------------------------------------------------------------------ inputs
+
+
+def test_the_scale_of_the_pixels():
+    pictures, labels = colours()
+    assert not inputs.input_scale(red(), pictures, labels, (0, 1)).best
+    for wrong in ((0, 255), (0, 1 / 255)):  # all full; all the same answer
+        net = reads([40, 0, -40], bias=0.1)
+        found = inputs.input_scale(net, pictures, labels, wrong)
+        assert found.best == (0, 1) and found.accuracies[0] == 0.5 < 0.9 < found.accuracies[1]
+
+
+def test_red_and_blue_exchanged():
+    pictures, labels = colours()
+    assert not inputs.channel_order(red(), pictures, labels, (0, 1)).best
+    found = inputs.channel_order(red(), pictures[..., ::-1], labels, (0, 1))
+    assert found.best == "BGR" and found.comparison.before < 0.2 < 0.9 < found.comparison.after
+    np.testing.assert_allclose(
+        found.logits, inputs.ask(red(), pictures, (0, 1)), rtol=1e-5, atol=1e-5
+    )
+
+
+def upper(values=(20, -20)):
+    """A net whose logit is how much redder the upper half is than the lower one."""
+    net = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            layers.Conv2D(1, 1, name="conv"),
+            layers.AveragePooling2D((SIDE // 2, SIDE)),
+            layers.Flatten(),
+            layers.Dense(1, activation="sigmoid", name="answer"),
+        ]
+    )
+    net.get_layer("conv").set_weights([np.reshape([1.0, 0, 0], (1, 1, 3, 1)), np.array([0.1])])
+    net.get_layer("answer").set_weights([np.reshape(values, (2, 1)), np.array([0.01])])
+    return net
+
+
+@pytest.mark.parametrize(
+    ("turns", "best"),
+    [(0, None), (2, "upside down"), (3, "turned to the left"), (1, "turned to the right")],
+)
+def test_turned_photos(turns, best):
+    pictures, labels = colours()
+    pictures[:, : SIDE // 2, :, 0] += 60 * labels[:, None, None]
+    pictures[:, SIDE // 2 :, :, 0] += 60 * (1 - labels[:, None, None])
+    turned = np.rot90(pictures, turns, (1, 2))
+    assert inputs.flipped_or_rotated(upper(), turned, labels, (0, 1)).best == best
+
+
+def test_photos_that_are_not_square_are_turned_upside_down_only():
+    net = keras.Sequential([keras.Input((8, 12, 3)), layers.Flatten(), layers.Dense(1)])
+    pictures = np.zeros((40, 8, 12, 3), np.float32)
+    assert inputs.flipped_or_rotated(net, pictures, np.arange(40) % 2).tried == "upside down"
+
+
+def test_a_net_that_knows_nothing_wins_no_contest():
+    labels = np.arange(60) % 2
+    given = np.random.default_rng(0).normal(size=(60, 2))
+    worse = given * np.where(labels == given.argmax(1), -1, 1)[:, None]  # always wrong
+    assert inputs.contest(worse, {"given": given}, labels).best is None
+
+
+# ----------------------------------------------------------------------------------------- answers
+
+
+def test_the_threshold_is_chosen_on_other_photos():
+    generator = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    x = 2.0 * labels - 1 + generator.normal(0, 0.5, 400)
+    off = answers.threshold(np.stack([-x - 2, x + 2], 1), labels)
+    assert off.possible > 0.95 > 0.6 > off.accuracy and off.p < 1e-6
+    assert off.shift == pytest.approx(4, abs=1) and off.shares[1] > 0.9
+    fine = answers.threshold(np.stack([-x, x], 1), labels)
+    assert abs(fine.possible - fine.accuracy) < 0.02 and fine.p > 0.05
+    noise = generator.normal(size=(400, 2))
+    assert answers.threshold(noise, labels).possible < 0.58  # chosen on the same photos it is more
+
+
+def test_the_order_of_classes():
+    logits = np.eye(3)[[0, 1, 2, 0, 1, 2]]
+    assert answers.order_of_classes(logits, np.array([1, 2, 0, 1, 2, 2])) == (1 / 6, 5 / 6)
+
+
+def test_saturated_and_overconfident_answers():
+    labels = np.zeros(200, int)
+    sure = np.tile([0.9995, 0.0005], (200, 1))
+    sure[:50] = [0.0005, 0.9995]
+    found = answers.saturated_answer(sure, labels)
+    assert (found.count, found.wrong) == (200, 50) and 0.15 < found.low < 0.25
+    gap = answers.overconfident(sure, labels)
+    assert (gap.mean, gap.accuracy) == pytest.approx((0.9995, 0.75)) and 0.1 < gap.low < 0.25
+    modest = np.tile([0.75, 0.25], (200, 1))
+    modest[:50] = [0.25, 0.75]
+    assert answers.overconfident(modest, labels).low < 0
+    assert answers.saturated_answer(modest, labels).count == 0
+
+
+# ------------------------------------------------------------------------------------------ layers
+
+INITIALISERS = ["glorot_uniform", "he_normal", "lecun_uniform", "random_normal", "random_uniform"]
+
+
+@pytest.mark.parametrize("initialiser", INITIALISERS)
+def test_weights_as_they_are_drawn(initialiser):
+    keras.utils.set_random_seed(1)
+    options = {"kernel_initializer": initialiser}
+    net = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            layers.Conv2D(16, 3, **options, name="conv"),
+            layers.SeparableConv2D(16, 3, name="separable", depthwise_initializer=initialiser),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(20, **options, name="dense"),
+        ]
+    )
+    assert [drawn.layer for drawn in weights.untrained_layer(net)] == ["conv", "separable", "dense"]
+    kernel, bias = net.get_layer("conv").get_weights()
+    net.get_layer("conv").set_weights([1.3 * kernel, bias])
+    kernel, bias = net.get_layer("dense").get_weights()
+    net.get_layer("dense").set_weights([kernel, bias + 1e-6])
+    assert [drawn.layer for drawn in weights.untrained_layer(net)] == ["separable"]
+
+
+def test_one_step_of_training_is_no_longer_as_drawn():
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential(
+        [keras.Input((SIDE, SIDE, 3)), layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(2)]
+    )
+    assert len(weights.untrained_layer(net)) == 2
+    net.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    net.fit(*colours(32), epochs=1, verbose=0)
+    assert not weights.untrained_layer(net)
+
+
+def test_where_nan_begins():
+    net = red()
+    pictures, _ = colours(4)
+    assert not weights.not_finite(net, pictures)
+    kernel, bias = net.get_layer("conv").get_weights()
+    kernel[0, 0, 0, 1] = np.nan
+    net.get_layer("conv").set_weights([kernel, bias])
+    found = weights.not_finite(net, pictures)
+    assert found[0] == ("conv", 1, "weights")
+    assert found[1] == ("conv", 4 * SIDE * SIDE, "activations")  # before a ReLU hides them
+
+
+def headed(*head):
+    return keras.Sequential([keras.Input((SIDE, SIDE, 3)), layers.Flatten(), *head])
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        ([layers.Dense(1, activation="softmax")], "a softmax on a single unit"),
+        ([layers.Dense(3, activation="softmax"), layers.Softmax()], "softmax on top of a softmax"),
+        (
+            [layers.Dense(3, activation="softmax"), layers.Activation("sigmoid")],
+            "sigmoid on top of a softmax",
+        ),
+        ([layers.Dense(1, activation="sigmoid")], None),
+        ([layers.Dense(3, activation="softmax")], None),
+        ([layers.Dense(3)], None),
+    ],
+)
+def test_heads(head, sentence):
+    found = weights.output_head(headed(*head))
+    assert found is None if sentence is None else sentence in found
+
+
+def test_two_softmaxes_beside_each_other_are_no_fault():
+    inputs_ = keras.Input((SIDE, SIDE, 3))
+    x = layers.Flatten()(inputs_)
+    two = [layers.Dense(3, activation="softmax")(x) for _ in range(2)]
+    assert weights.output_head(keras.Model(inputs_, layers.Average()(two))) is None
+
+
+def test_units_that_never_change():
+    net = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            layers.Conv2D(8, 3, activation="relu", name="conv"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(6, activation="relu", name="dense"),
+            layers.Dense(2),
+        ]
+    )
+    for name, dead in (("conv", 3), ("dense", 2)):
+        kernel, bias = net.get_layer(name).get_weights()
+        kernel, bias = np.abs(kernel), bias + 1
+        kernel[..., :dead], bias[:dead] = 0, -1
+        net.get_layer(name).set_weights([kernel, bias])
+    pictures, _ = colours(40)
+    found = {layer.layer: layer for layer in weights.units(net, pictures)}
+    assert (found["conv"].constant, found["conv"].count) == (3, 8)
+    assert (found["dense"].constant, found["dense"].count) == (2, 6)
+    (maps,) = visualize.activations(net, pictures, ["conv"]).values()
+    assert found["conv"].highest == pytest.approx(maps.max(), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_batch_statistics_are_those_of_training(scale):
+    keras.utils.set_random_seed(0)
+    norm = layers.BatchNormalization(scale=scale)
+    net = keras.Sequential(
+        [keras.Input((SIDE, SIDE, 3)), layers.Conv2D(4, 3), norm, layers.Flatten(), layers.Dense(2)]
+    )
+    pictures, _ = colours(20)
+    before = [np.array(w) for w in net.get_weights()]
+    found = weights.with_batch_statistics(net, pictures)
+    for old, new in zip(before, net.get_weights()):
+        np.testing.assert_array_equal(old, new)
+    assert "call" not in vars(norm)
+    asked = visualize.logits(net, pictures)
+    np.testing.assert_allclose(found, net(pictures, training=True), rtol=1e-3, atol=1e-3)
+    assert np.abs(found - asked).max() > 1
+    assert weights.with_batch_statistics(red(), pictures) is None
+
+
+# ------------------------------------------------------------------------------------------ photos
+
+
+def natural(count, seed=0):
+    """Smooth random pictures, each unlike the others."""
+    generator = np.random.default_rng(seed)
+    small = np.float32(generator.uniform(0, 255, (count, 6, 6, 3)))
+    return np.stack([cv2.resize(s, (48, 48), interpolation=cv2.INTER_CUBIC) for s in small])
+
+
+def test_copies_of_training_photos_are_found_also_mirrored():
+    trained, examined = natural(30), natural(20, seed=1)
+    examined[3], examined[7] = trained[11] + 1, trained[12, :, ::-1]
+    found = photos.leak(examined, trained)
+    assert found == [(3, 11, False), (7, 12, True)]
+    assert photos.leak(natural(20, seed=1), trained) == []
+
+
+def test_memory():
+    found = photos.memorised(np.ones(300), np.arange(300) % 4 > 0)
+    assert (found.trained, found.others) == (1, 0.75) and 0.1 < found.low < 0.25
+    assert photos.memorised(np.ones(300), np.ones(300)).low < 0
+
+
+def test_wrong_labels_differ_from_weak_answers():
+    generator = np.random.default_rng(0)
+    labels = np.arange(600) % 2
+    x = 4.0 * labels - 2 + generator.normal(size=600)
+    logits = np.stack([-x, x], 1)
+    wrong = generator.random(600) < 0.15
+    noisy = photos.label_noise(logits, np.where(wrong, 1 - labels, labels))
+    assert noisy.low > 0.05 and noisy.ratio > 0.75 and wrong[noisy.surest[:10]].all()
+    weak = photos.label_noise(logits + generator.normal(0, 3, (600, 2)), labels)
+    assert weak.ratio < 0.5
+    assert photos.label_noise(logits, labels).wrong == 0
+
+
+def corner_reader():
+    """Says 1 where the bottom right corner is blue."""
+    net = keras.Sequential(
+        [
+            keras.Input((SIDE, SIDE, 3)),
+            layers.Conv2D(2, 1, name="conv", activation="relu"),
+            layers.Cropping2D(((SIDE - 2, 0), (SIDE - 2, 0))),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(1, activation="sigmoid", name="answer"),
+        ]
+    )
+    kernel = np.reshape([[-1.0, 1], [0, 0], [1, -1]], (1, 1, 3, 2))
+    net.get_layer("conv").set_weights([kernel, np.zeros(2)])
+    net.get_layer("answer").set_weights([np.array([[50.0], [-50]]), np.array([-20.0])])
+    return net
+
+
+def test_a_net_that_reads_a_corner():
+    pictures, labels = colours()
+    pictures[labels == 1, -2:, -2:] = [0, 0, 250]
+    losses = photos.shortcut(corner_reader(), pictures, labels, (0, 1))
+    assert losses["bottom right corner covered"].accuracy == 1
+    assert losses["bottom right corner covered"].left == 0.5
+    assert losses["bottom right corner covered"].worst == (1, 1.0)
+    assert losses["bottom right corner covered"].low > 0.3
+    assert losses["top left corner covered"].left == 1
+    assert losses["brightness equalised"].low < 0.1
+
+
+def test_interventions_do_what_they_say():
+    pictures, _ = colours(8)
+    pictures[3] += 60
+    done = photos.interventions(np.clip(pictures, 0, 255))
+    assert all(changed.shape == pictures.shape for changed in done.values())
+    assert np.ptp(done["colour taken away"], axis=-1).max() < 1e-3
+    assert np.ptp(done["brightness equalised"].mean((1, 2, 3))) < 3
+    assert np.ptp(done["tint equalised"].mean((1, 2)), axis=-1).max() < 3
+    inside = np.s_[:, 2:-2, 2:-2]
+    np.testing.assert_array_equal(done["border covered"][inside], pictures[inside])
+    assert np.ptp(done["border covered"][:, 0], axis=(0, 1)).max() == 0
+    changes = np.abs(np.diff(done["sharpness taken away"], axis=1)).mean()
+    assert changes < 0.7 * np.abs(np.diff(pictures, axis=1)).mean()
+    assert 0 < np.abs(done["file quality equalised"] - pictures).mean() < 40
+
+
+# --------------------------------------------------------------------------------------- the whole
+
+
+def verdicts(net, pictures, labels, **options):
+    report = diagnose.diagnose(net, pictures, labels, **({"value_range": (0, 1)} | options))
+    return report, {finding.cause: finding.verdict for finding in report["findings"]}
+
+
+def halves(count, seed=0):
+    """Noisy photos, the upper half of some redder (1), the lower half of the others (0)."""
+    pictures, labels = colours(count, seed)
+    generator = np.random.default_rng(seed + 1)
+    pictures = generator.uniform(60, 140, pictures.shape)
+    pictures[:, : SIDE // 2, :, 0] += 60 * labels[:, None, None]
+    pictures[:, SIDE // 2 :, :, 0] += 60 * (1 - labels[:, None, None])
+    return np.float32(pictures), labels
+
+
+def test_a_sound_net_gets_no_fault():
+    pictures, labels = halves(200)
+    report, found = verdicts(upper(), pictures, labels, train=halves(200, seed=5))
+    assert "fault" not in found.values()
+    assert set(found) == set(diagnose.CAUSES) - {"resize"}  # no other way was given
+    assert report["accuracy"] == 1 and report["skill"] == 1 and report["photos"] == 200
+
+
+def brighter(pictures, labels):
+    """Photos of class 0 are lighter."""
+    return np.clip(pictures + 20 * (1 - labels[:, None, None, None]), 0, 255), labels
+
+
+@pytest.mark.parametrize(
+    ("net", "change", "options", "cause"),
+    [
+        (red, lambda x, y: (x[..., ::-1], y), {}, "channel_order"),
+        (lambda: reads([40, 40, 40], bias=-49), brighter, {}, "class_order"),
+        (lambda: reads([40, 0, -40], bias=3), lambda x, y: (x, y), {}, "threshold"),
+        (lambda: reads([0, 40, 0], bias=90), lambda x, y: (x, y), {}, "constant_answer"),
+        (lambda: reads([0, 90, 0], bias=-35), lambda x, y: (x, y), {}, "at_chance"),
+        (
+            lambda: reads([40, 0, -40], bias=0.1),
+            lambda x, y: (x, y),
+            {"value_range": (0, 1 / 255)},
+            "input_scale",
+        ),
+    ],
+)
+def test_the_root_comes_first(net, change, options, cause):
+    report, found = verdicts(net(), *change(*colours(600)), **options)
+    first = report["findings"][0]
+    assert (first.cause, first.verdict) == (cause, "fault") and first.remedy and first.message
+
+
+def test_a_drawn_net_is_not_blamed_for_its_answers():
+    keras.utils.set_random_seed(3)
+    net = headed(layers.Dense(8, activation="relu"), layers.Dense(1, activation="sigmoid"))
+    report, found = verdicts(net, *colours(60))
+    assert report["findings"][0].cause == "untrained_layer"
+    assert [cause for cause, verdict in found.items() if verdict == "fault"] == ["untrained_layer"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (np.zeros(40, int), "Too few labelled photos"),
+        (np.r_[np.zeros(31, int), np.ones(9, int)], "Too few labelled photos"),
+        (np.arange(40) % 3, "labels are 0 to 1, not to 2"),
+        (np.zeros(39, int), "labels are one class number for each of the 40 photos"),
+    ],
+)
+def test_what_cannot_be_examined_gets_a_sentence(labels, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        diagnose.diagnose(red(), colours(40)[0], labels)
+
+
+def command(*arguments):
+    done = subprocess.run(
+        [sys.executable, ROOT / "diagnose.py", *map(str, arguments)], capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr.strip()
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("case")
+    upper().save(folder / "net.keras")
+    for i, (picture, label) in enumerate(zip(*halves(60))):
+        place = folder / "photos" / ("below", "top")[label]
+        place.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(place / f"{i}.png"), np.uint8(picture)[..., ::-1])
+    (folder / "photos" / "below" / "broken.png").write_bytes(b"no photo")
+    return folder
+
+
+def test_the_command(on_disk):
+    status, text, _ = command(
+        *(on_disk / "net.keras", on_disk / "photos", "--value-range", 0, 1),
+        *("--json", on_disk / "report.json"),
+    )
+    assert status == 0 and "60 photos, 100.0% right" in text
+    assert "1 photos" in text and "cannot be read" in text
+    report = json.loads((on_disk / "report.json").read_text())
+    keys = {"check", "cause", "verdict", "value", "limit", "message", "remedy"}
+    assert all(set(finding) == keys for finding in report["findings"])
+    assert {finding["cause"] for finding in report["findings"]} <= set(diagnose.CAUSES)
+    status, text, _ = command(
+        *(on_disk / "net.keras", on_disk / "photos", "--value-range", 0, 1),
+        *("--classes", "top", "below", "--limit", 40),
+    )
+    # With two halves, exchanged classes and photos upside down are the same.
+    assert status == 1 and text.splitlines()[2].startswith("fault      flipped_or_rotated")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("none.keras", "photos"), "There is no model file"),
+        (("net.keras", "none"), "holds no folders with photos"),
+        (("net.keras", "photos/below"), "holds no folders with photos"),
+        (("net.keras", "photos", "--limit", "12"), "Too few labelled photos"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence(on_disk, arguments, sentence):
+    model, folder, *rest = arguments
+    status, _, error = command(on_disk / model, on_disk / folder, *rest)
+    assert status == 2 and sentence in error.splitlines()[-1] and "Traceback" not in error
