@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: all inspect lab data train test publish bench clean
+.PHONY: all inspect diagnose lab data train test publish bench clean
 .DELETE_ON_ERROR:
 
 # Run VisualizingCNN.ipynb on the trained model and the sample photos.
@@ -18,6 +18,11 @@ inspect: $(VENV)/installed
 	$(BIN)/papermill $(if $(MODEL),-r MODEL "$(MODEL)") $(if $(PHOTOS),-r PHOTOS "$(PHOTOS)") $(OPTIONS) YourCNN.ipynb out/YourCNN.ipynb
 	$(BIN)/jupyter nbconvert --log-level WARN --to html --no-input --template-file examples/page.html.j2 out/YourCNN.ipynb
 	@echo "Done. Open out/YourCNN.html in a browser."
+
+# Name what is wrong with your own net: make diagnose MODEL=my.keras PHOTOS=my_photos/ OPTIONS="--value-range 0 1"
+diagnose: $(VENV)/installed
+	mkdir -p out
+	$(BIN)/python diagnose.py "$(MODEL)" "$(PHOTOS)" --html out/diagnosis.html $(OPTIONS)
 
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab

@@ -21,7 +21,7 @@ import visualize  # first, since it keeps TensorFlow's start-up messages quiet
 import numpy as np
 from tqdm import tqdm
 
-from checks import answers, inputs, layers, photos
+from checks import answers, inputs, layers, page, photos
 from checks.statistics import FEW, enough
 
 # The causes, roots first: an earlier one can explain a later one.
@@ -102,6 +102,13 @@ def diagnose(
     how the model is fed; `ways` {name: the same photos resized otherwise}. The worst finding comes
     first. Raises ValueError for a model or photos that cannot be examined.
     """
+    return examine(model, photos_, labels, train, value_range, output, ways, progress).report()
+
+
+def examine(
+    model, photos_, labels, train=None, value_range=(0, 255), output=None, ways=None, progress=None
+):
+    """A Case after all checks; parameters and errors are those of `diagnose`."""
     photos_ = visualize.check_images(model, np.asarray(photos_, np.float32))
     labels = np.asarray(labels)
     answer = visualize.answers(model, output)
@@ -127,15 +134,7 @@ def diagnose(
     ]
     for step, more in progress(steps) if progress else steps:
         step(case, *more)
-    found = {finding.cause: finding for finding in case.findings}
-    order = sorted(found.values(), key=lambda f: (VERDICTS.index(f.verdict), CAUSES.index(f.cause)))
-    return {
-        "accuracy": case.accuracy,
-        "skill": case.skill,
-        "photos": len(labels),
-        "value_range": case.value_range,
-        "findings": order,
-    }
+    return case
 
 
 class Case:
@@ -145,6 +144,22 @@ class Case:
         self.model, self.photos, self.labels = model, photos_, labels
         self.value_range, self.output, self.answer = value_range, output, answer
         self.findings, self.logits, self.accuracy, self.skill = [], None, None, None
+        self.given = photos_, value_range  # before any cure
+        self.untrained, self.mislabelled, self.copies, self.intervention = False, [], [], None
+
+    def report(self):
+        """What `diagnose` returns. Of several findings on one cause the last counts."""
+        found = {finding.cause: finding for finding in self.findings}
+        rank = {verdict: i for i, verdict in enumerate(VERDICTS)}
+        return {
+            "accuracy": self.accuracy,
+            "skill": self.skill,
+            "photos": len(self.labels),
+            "value_range": self.value_range,
+            "findings": sorted(
+                found.values(), key=lambda f: (rank[f.verdict], CAUSES.index(f.cause))
+            ),
+        }
 
     def add(self, cause, verdict, message, value=None, limit=None):
         """A finding; less than a fault has no remedy to be followed."""
@@ -325,7 +340,7 @@ def about_photos(case, train):
         return
     right = case.logits.argmax(1) == labels
     if train is not None:
-        copies = photos.leak(case.photos, train[0])
+        copies = case.copies = photos.leak(case.photos, train[0])
         share, limit = len(copies) / len(labels), LIMITS["leak"]
         mirrored = sum(copy.mirrored for copy in copies)
         message = f"{len(copies)} of the photos were trained on, {mirrored} of them mirrored."
@@ -345,7 +360,10 @@ def about_photos(case, train):
         return
     noise = photos.label_noise(case.logits, labels)
     limit = LIMITS["label_noise"]
-    message = f"Of the {noise.count} photos of which it is surest, {noise.wrong} seem mislabelled."
+    message = (
+        f"Of the {noise.count} photos of which it is surest, {noise.wrong} have another label: "
+        f"{noise.ratio:.2f} times as many as of those of which it is least sure."
+    )
     found = noise.low > limit and noise.ratio > ALIKE
     case.add("label_noise", "fault" if found else "fine", message, noise.low, limit)
     case.mislabelled = noise.surest[:8]
@@ -403,20 +421,24 @@ def main(arguments=None):
     parser.add_argument("--limit", type=int, default=500, help="photos at most (500)")
     parser.add_argument("--output", help="of several outputs: its name or number")
     parser.add_argument("--json", type=Path, help="a file for the report")
+    parser.add_argument("--html", type=Path, help="a file for the report with pictures")
     args = parser.parse_args(arguments)
     try:
-        report = examine(args)
+        case, classes, train = case_of(args)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    report = case.report()
     print_report(report)
     if args.json:
         args.json.write_text(as_json(report))
+    if args.html:
+        args.html.write_text(page.page(case, report, classes, train))
     return int(any(finding.verdict == "fault" for finding in report["findings"]))
 
 
-def examine(args):
-    """The report on what the command line names."""
+def case_of(args):
+    """The Case that the command line names, the names of its classes, and what it trained on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         model = visualize.load_model(args.model)
@@ -436,6 +458,9 @@ def examine(args):
         return [file for file, fits in zip(files, whole) if fits], numbers[labels[whole]]
 
     files, labels = read(args.photos)
+    folders = [f.name for f in visualize.class_folders(args.photos)]
+    names = args.classes or (folders if len(folders) == classes else map(str, range(classes)))
+    names = list(names)
     shown, _ = visualize.load_photos(files, size, channels)
     ways = {
         "taking the nearest pixel": dict(resample="nearest"),
@@ -450,7 +475,8 @@ def examine(args):
         files, trained = read(args.train)
         train = visualize.load_photos(files, size, channels)[0], trained
     bar = lambda steps: tqdm(steps, desc="examining", unit=" steps", disable=None)  # noqa: E731
-    return diagnose(model, shown, labels, train, value_range, output, ways, bar)
+    case = examine(model, shown, labels, train, value_range, output, ways, bar)
+    return case, names, train
 
 
 def as_json(report):

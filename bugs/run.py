@@ -26,6 +26,8 @@ from bugs import faults, nets
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
+PAGE = HERE / "README.md"
+BEGIN, END = "<!-- written by bugs/run.py -->", "<!-- end of what it wrote -->"
 EACH, EXAMINED = 2500, 250  # photos of each class, trained on and examined
 SOUND = {"normalised": (nets.normalised, 8), "classic": (nets.classic, 10)}
 SEEDS = (0, 1, 2)
@@ -93,6 +95,53 @@ def instances():
                 )
 
 
+def first_right(found):
+    """Whether the first cause that is named is a right answer; of a sound net, that none is."""
+    first = found["named"][:1]
+    return first[0] in found["right"] if found["right"] and first else not (found["right"] or first)
+
+
+def summary(results):
+    """Markdown: how often each fault is named first, and what is said of sound nets."""
+    groups = {}
+    for name, found in results["instances"].items():
+        groups.setdefault((found["kind"], name.split(" / ")[0]), []).append(found)
+    head = "| planted | how | named first | right answers | what was named instead |"
+    lines = [head, "|---|---|---|---|---|"]
+    for (kind, name), group in groups.items():
+        right = sum(map(first_right, group))
+        others = {found["named"][0] if found["named"] else "nothing" for found in group}
+        others = ", ".join(sorted(others - set(group[0]["right"]))) if right < len(group) else ""
+        answers = ", ".join(group[0]["right"]) or "nothing"
+        lines.append(f"| {name} | {kind} | {right} of {len(group)} | {answers} | {others} |")
+    return "\n".join(lines)
+
+
+def totals(results):
+    """(planted at full strength, of them right, examinations of sound nets, alarms in them)."""
+    found = results["instances"].values()
+    full = [one for one in found if one["kind"] not in ("weaker", "sound")]
+    sound = [one for one in found if one["kind"] == "sound"]
+    return (
+        *(len(full), sum(map(first_right, full))),
+        *(len(sound), sum(bool(one["named"]) for one in sound)),
+    )
+
+
+def write_page(results):
+    """Put the table into bugs/README.md."""
+    text = PAGE.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    planted, right, sound, alarms = totals(results)
+    words = (
+        f"Of {planted} faults planted at full strength, {right} get a right answer first. "
+        f"Of {sound} examinations of sound nets, {alarms} raise an alarm. Measured on "
+        f"{results['machine']}.\n"
+    )
+    PAGE.write_text(f"{before}{BEGIN}\n{words}\n{summary(results)}\n{END}{after}")
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", help="faults whose names hold one of these")
@@ -112,13 +161,15 @@ def main(arguments=None):
         found = examined(bench, plant(bench, base))
         found |= {"kind": kind, "right": sorted(causes), "seed": seed, "net": net}
         results["instances"][name] = found
-        first = found["named"][0] if found["named"] else "nothing"
-        fits = first in causes if causes else first == "nothing"
-        print(f"{'right' if fits else 'WRONG':<7}{name:<55}{', '.join(found['named'])}", flush=True)
+        print(
+            f"{'right' if first_right(found) else 'WRONG':<7}{name:<55}{', '.join(found['named'])}",
+            flush=True,
+        )
         results["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
         partial = RESULTS.with_suffix(".partial")
         partial.write_text(json.dumps(results, indent=1) + "\n")
         os.replace(partial, RESULTS)
+    write_page(results)
 
 
 if __name__ == "__main__":

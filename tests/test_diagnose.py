@@ -6,6 +6,7 @@ import sys
 
 import cv2
 import keras
+import matplotlib.pyplot
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -13,7 +14,8 @@ from keras import layers
 
 import diagnose
 import visualize
-from checks import answers, inputs, photos
+from bugs import faults, run
+from checks import answers, inputs, page, photos
 from checks import layers as weights
 from checks.statistics import auc, compare, enough, skill, skill_interval
 
@@ -372,9 +374,15 @@ def corner_reader():
     return net
 
 
+def with_a_corner(pictures, labels):
+    pictures = pictures.copy()
+    pictures[labels == 1, -2:, -2:] = [0, 0, 250]
+    return pictures
+
+
 def test_a_net_that_reads_a_corner():
     pictures, labels = colours()
-    pictures[labels == 1, -2:, -2:] = [0, 0, 250]
+    pictures = with_a_corner(pictures, labels)
     losses = photos.shortcut(corner_reader(), pictures, labels, (0, 1))
     assert losses["bottom right corner covered"].accuracy == 1
     assert losses["bottom right corner covered"].left == 0.5
@@ -514,6 +522,32 @@ def test_the_command(on_disk):
 
 
 @pytest.mark.parametrize(
+    ("net", "change", "cause"),
+    [
+        (red, lambda x, y: (x[..., ::-1], y), "channel_order"),
+        (corner_reader, lambda x, y: (with_a_corner(x, y), y), "shortcut"),
+        (lambda: reads([40, 0, -40], bias=3), lambda x, y: (x, y), "threshold"),
+    ],
+)
+def test_the_page_shows_the_fault(net, change, cause):
+    pictures, labels = change(*colours(200))
+    case = diagnose.examine(net(), pictures, labels, value_range=(0, 1))
+    found = page.page(case, case.report(), ["blue <ish>", "reddish"])
+    assert f"<h2>{cause}</h2>" in found and "data:image/jpeg;base64," in found
+    assert "<ish>" not in found and 'src="http' not in found
+    assert not matplotlib.pyplot.get_fignums()
+
+
+def test_the_page_of_copies_and_of_a_sound_net():
+    pictures, labels = halves(60)
+    case = diagnose.examine(upper(), pictures, labels, halves(60), (0, 1))
+    assert "<h2>leak</h2>" in page.page(case, case.report(), ["a", "b"], halves(60))
+    case = diagnose.examine(upper(), *halves(60), halves(60, seed=4), (0, 1))
+    found = page.page(case, case.report(), ["a", "b"])
+    assert "No fault found" in found and "<img" not in found
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("none.keras", "photos"), "There is no model file"),
@@ -526,3 +560,42 @@ def test_bad_input_ends_with_one_sentence(on_disk, arguments, sentence):
     model, folder, *rest = arguments
     status, _, error = command(on_disk / model, on_disk / folder, *rest)
     assert status == 2 and sentence in error.splitlines()[-1] and "Traceback" not in error
+
+
+# --------------------------------------------------------------------------------- planted faults
+
+
+def test_the_page_of_planted_faults_tells_the_results():
+    results = json.loads(run.RESULTS.read_text())
+    page_ = run.PAGE.read_text()
+    assert run.summary(results) in page_
+    planted, right, sound, alarms = run.totals(results)
+    assert f"Of {planted} faults planted at full strength, {right} get a right answer" in page_
+    assert f"Of {sound} examinations of sound nets, {alarms} raise an alarm." in page_
+    assert set(results["instances"]) == {name for name, *_ in run.instances()}
+    assert planted > 40 and sound > 8
+
+
+def test_right_answers_are_causes():
+    for _, answers_, _, _ in faults.FAULTS.values():
+        assert answers_ <= set(diagnose.CAUSES)
+    assert set(diagnose.REMEDIES) == set(diagnose.CAUSES)
+
+
+@pytest.mark.parametrize(
+    ("named", "right", "fits"),
+    [(["a", "b"], ["a"], True), (["b", "a"], ["a"], False), ([], ["a"], False), ([], [], True)],
+)
+def test_only_the_first_answer_counts(named, right, fits):
+    assert run.first_right({"named": named, "right": right}) is fits
+    assert run.first_right({"named": ["a"], "right": []}) is False
+
+
+@pytest.mark.parametrize("change", [faults.bordered, faults.brighter, faults.tinted])
+def test_cues_are_on_the_chosen_photos_only(change):
+    pictures = np.uint8(np.random.default_rng(0).uniform(0, 200, (6, 64, 64, 3)))
+    some = np.arange(6) % 2 == 1
+    changed = change(pictures, some)
+    assert changed.dtype == np.uint8
+    np.testing.assert_array_equal(changed[~some], pictures[~some])
+    assert all((a != b).any() for a, b in zip(changed[some], pictures[some]))
