@@ -49,7 +49,7 @@ LIMITS = {
     "dead_filters": 0.95,  # of a layer's channels
 }
 UNEVEN = 0.25  # by which a class is answered more often than it is there
-ALIKE = 0.75  # mistakes among the surest and the least sure photos: wrong labels, not weak answers
+HESITATES = 0.08  # of the photos have a small margin: a net too weak to judge labels
 CUE = 0.75  # skill with which brightness and the like tell the classes apart by themselves
 
 
@@ -231,7 +231,7 @@ def about_inputs(case, ways):
             held = check(model, case.photos, *more, case.value_range, output, case.logits)
             found[cause] = held, words
         winners = [cause for cause, (held, _) in found.items() if held.best]
-        told = [max(winners, key=lambda cause: found[cause][0].worth)] if winners else list(found)
+        told = [max(winners, key=lambda cause: _worth(found[cause][0]))] if winners else list(found)
         for cause in told:
             held, words = found[cause]
             given = _in_words(case.value_range) if cause == "input_scale" else ""
@@ -246,6 +246,11 @@ def about_inputs(case, ways):
         return
     batch = inputs.contest(case.logits, {"its own statistics": stored}, labels)
     _told(case, "batch_statistics", batch, "each batch normalised by {}")
+
+
+def _worth(contest):
+    """What a form brings; "caffe" is BGR with means, so it has to bring more than BGR alone."""
+    return contest.worth - (contest.comparison.error + 0.01 if contest.best == "caffe" else 0)
 
 
 def _cured(case, cause, form, ways):
@@ -364,7 +369,7 @@ def about_photos(case, train):
         f"Of the {noise.count} photos of which it is surest, {noise.wrong} have another label: "
         f"{noise.ratio:.2f} times as many as of those of which it is least sure."
     )
-    found = noise.low > limit and noise.ratio > ALIKE
+    found = noise.low > limit and noise.near < HESITATES
     case.add("label_noise", "fault" if found else "fine", message, noise.low, limit)
     case.mislabelled = noise.surest[:8]
     losses = photos.shortcut(

@@ -136,11 +136,11 @@ def output_head(model, output=None):
     """What is wrong with the head, as a sentence, or None: a softmax on a single unit always gives
     1, and a softmax or sigmoid on top of another is never sure.
     """
-    answer = visualize.answers(model, output)
-    if answer.kind == "sigmoid" and any(kind == "Softmax" for kind, _ in answer.heads):
+    answer, heads = visualize.answers(model, output), visualize.heads(model, output)
+    if answer.kind == "sigmoid" and any(kind == "Softmax" for kind, _ in heads):
         return "it ends in a softmax on a single unit, which is 1 whatever enters it"
-    if any(above for _, above in answer.heads):
-        kinds = " on top of a ".join(kind.lower() for kind, _ in answer.heads[:2])
+    if any(above for _, above in heads):
+        kinds = " on top of a ".join(kind.lower() for kind, _ in heads[:2])
         return f"it ends in a {kinds}, so that no answer can be sure"
     return None
 
@@ -191,7 +191,8 @@ def units(model, images):
 def with_batch_statistics(model, images, output=None, batch=128):
     """Logits (n, classes) when each batch normalisation takes the mean and the variance of the
     images that are asked together, as in training, instead of those that it stored; None if the
-    model has none. The model stays as it is.
+    model has none. They are asked in a random order, since a batch of a single class would lose
+    what tells it from the others. The model stays as it is.
     """
     norms = [la for _, la in leaf_layers(model) if isinstance(la, keras.layers.BatchNormalization)]
     if not norms:
@@ -216,10 +217,12 @@ def with_batch_statistics(model, images, output=None, batch=128):
     try:
         for layer in norms:
             vars(layer)["call"] = from_batch(layer)
-        images = visualize.check_images(model, images)
-        return recording.in_batches(
+        order = np.random.default_rng(0).permutation(len(images))
+        images = visualize.check_images(model, images)[order]
+        found = recording.in_batches(
             lambda some: logits_in(model, some, output), images, batch=batch
         )
+        return found[np.argsort(order)]
     finally:
         for layer in norms:
             vars(layer).pop("call", None)

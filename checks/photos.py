@@ -70,14 +70,16 @@ class Noise(NamedTuple):
     wrong: int  # of them
     low: float  # of that share, at SURE standard errors
     ratio: float  # of the two shares of mistakes
+    near: float  # photos whose margin is less than a quarter of the median one
     surest: list  # the mistakes, the surest first
 
 
 def label_noise(logits, labels):
-    """A Noise. A net's own mistakes get rare where it is sure; wrong labels do not.
+    """A Noise. A good net's own mistakes have small margins; wrong labels have any.
 
-    By the rank of the margin, so it does not matter how sure the net says that it is (compare
-    Northcutt, Jiang and Chuang 2021, Confident learning, section 3).
+    Only of a net that seldom hesitates (`near`) can that be said: many mistakes with large margins
+    are also what a weak net makes. The scale of the logits does not matter (compare Northcutt,
+    Jiang and Chuang 2021, Confident learning, section 3, which takes the probabilities).
     """
     ordered = np.sort(logits, 1)
     margin = ordered[:, -1] - ordered[:, -2]
@@ -88,7 +90,9 @@ def label_noise(logits, labels):
     count = int(wrong[top].sum())
     low = binomtest(count, third).proportion_ci(0.999, "wilson").low
     ratio = wrong[top].mean() / max(wrong[bottom].mean(), 1 / third)
-    return Noise(third, count, float(low), float(ratio), [int(i) for i in order if wrong[i]])
+    near = np.mean(margin < 0.25 * np.median(margin))
+    surest = [int(i) for i in order if wrong[i]]
+    return Noise(third, count, float(low), float(ratio), float(near), surest)
 
 
 class Loss(NamedTuple):

@@ -93,6 +93,7 @@ def test_a_folder_for_each_class(photos, tmp_path):
     assert "The surest mistakes: left out. There is none: all 6 photos are right." in text
     assert "| `conv` | 2 of 4 | 0 |" in tables
     assert "(taken)" in tables
+    assert "The diagnosis: left out. Too few labelled photos (3, 3 by class)" in text
     assert "`conv`: a unit responds to" in tables and "silent: 2 of 4 filters" in tables
 
 
@@ -115,6 +116,15 @@ def test_what_does_not_work_is_told_and_the_rest_goes_on(photos, tmp_path):
     assert "The occlusion took" in text
     assert "| saturated answers |" in tables
     assert pictures(notebook) == 3  # the layers, the answers, the occlusion
+
+
+def test_the_diagnosis(tmp_path):
+    make_photos(tmp_path / "photos", 12, np.random.default_rng(0))
+    net = wide()
+    net.get_layer("answer").set_weights([np.array([[-9.0], [9], [0], [0]]), np.zeros(1)])
+    _, _, tables = inspect(net, tmp_path / "photos", tmp_path, VALUE_RANGE=[0, 255])
+    assert "| fault | `channel_order` | With red and blue exchanged, 100.0% are right" in tables
+    assert "Of 24 photos, fine: " in tables and "`untrained_layer`" in tables
 
 
 def test_a_wrong_path_stops_with_one_sentence(tmp_path):

@@ -36,14 +36,12 @@ LINEAR = {
 class Answer(NamedTuple):
     """What a model answers: "softmax": one of the classes; "sigmoid": a single unit, so class 0 or
     1; "labels": each class for itself, several sigmoids. `applied` tells whether the model itself
-    ends in it; if not, it returns logits. `heads` are TensorFlow's names of the softmaxes and
-    sigmoids in it, and how many others each stands on: (("Softmax", 0),) as a rule.
+    ends in it; if not, it returns logits.
     """
 
     kind: str
     classes: int
     applied: bool
-    heads: tuple
 
 
 def choose_output(model, outputs, output=None):
@@ -75,24 +73,24 @@ def choose_output(model, outputs, output=None):
 
 def logits_of(answer):
     """What enters the sigmoids or softmax that `answer` (n, units) is made of, that head's kind,
-    and all heads, as in Answer; (answer, None, ()) if none is found.
+    and all `heads`; (answer, None, ()) if none is found.
 
     Whatever takes, puts together or averages classes behind the head is done to its logits
     instead, and what only clips is left out: so a sure answer has a gradient, too.
     """
-    heads = []
+    found = []
 
     def without_head(tensor, above=0):
         op = tensor.op
         if op.type in HEADS:
             pair = op.type in SIGMOIDS and op.inputs[0].shape[-1] == 1 < answer.shape[1]
-            heads.append(("Softmax" if pair else op.type, above))  # 1 - p and p: of two classes
+            found.append(("Softmax" if pair else op.type, above))  # 1 - p and p: of two classes
             inner = without_head(op.inputs[0], above + 1)
             return op.inputs[0] if inner is None else inner
         if op.type == "Log":
             inner = without_head(op.inputs[0], above)
             if inner is not None:
-                heads.insert(0, ("LogSoftmax", above))
+                found.insert(0, ("LogSoftmax", above))
             return inner
         if op.type in PASSING:
             given = op.inputs[tensor.value_index if op.type == "IdentityN" else 0]
@@ -113,7 +111,7 @@ def logits_of(answer):
     if logits is None:
         return tf.cast(answer, tf.float32), None, ()
     logits = tf.cast(tf.reshape(logits, tf.shape(answer)), tf.float32)
-    return logits, heads[0][0], tuple(heads)
+    return logits, found[0][0], tuple(found)
 
 
 def _again(op, given):
@@ -143,14 +141,25 @@ def answers(model, output=None):
 
     Raises ValueError for a model that is no classifier of images.
     """
+    return _looked_at(model, output)[0]
+
+
+def heads(model, output=None):
+    """The softmaxes and sigmoids that make the answer, by TensorFlow's names, and how many others
+    each enters: (("Softmax", 0),) as a rule, () where none is found.
+    """
+    return _looked_at(model, output)[1]
+
+
+def _looked_at(model, output):
     check_model(model)
     kept, key = kept_for(model), (answers, output)
 
     def look(images):
         answer = choose_output(model, record(model, images)[0], output)
-        units, (_, head, heads) = answer.shape[1], logits_of(answer)
+        units, (_, head, found) = answer.shape[1], logits_of(answer)
         kind = "sigmoid" if units == 1 else "labels" if head in SIGMOIDS else "softmax"
-        kept[key] = Answer(kind, max(units, 2), head is not None, heads)
+        kept[key] = Answer(kind, max(units, 2), head is not None), found
 
     if key not in kept:
         trace(look, image_shape(model))
