@@ -40,9 +40,9 @@ test: $(VENV)/tests-installed
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest -q tests
 
-# Execute the two notebooks in place, as they are committed.
+# Execute the notebooks in place, as they are committed.
 publish: $(VENV)/tests-installed
-	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb
+	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb YourCNN.ipynb
 
 # make bench ARCHIVE=kagglecatsanddogs.zip [NAMES="grad_cam activations"]
 bench: $(VENV)/installed
