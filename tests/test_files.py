@@ -385,16 +385,35 @@ def test_python_code_in_a_file_runs_only_if_it_was_allowed(library, suffix, tmp_
     same_answers(model, expected, some_images(expected))
 
 
-def test_a_file_of_another_keras_3_says_which_one_to_install(new, tmp_path):
-    with zipfile.ZipFile(new[1] / "net.keras") as file:
+def of_a_newer_keras(source, target, *settings):
+    """The file as a Keras would write it whose convolutions and initialisers have more settings."""
+    with zipfile.ZipFile(source) as file:
         parts = {name: file.read(name) for name in file.namelist()}
-    config = parts["config.json"].replace(b'"filters": 2', b'"filters": 2, "shine": 1')
+    config = parts["config.json"]
+    for old_, more in settings:
+        assert old_ in config
+        config = config.replace(old_, old_ + more)
     parts |= {"config.json": config, "metadata.json": b'{"keras_version": "3.99.0"}'}
-    with zipfile.ZipFile(tmp_path / "net.keras", "w") as file:
+    with zipfile.ZipFile(target, "w") as file:
         for name, data in parts.items():
             file.writestr(name, data)
+    return target
+
+
+def test_settings_of_a_newer_keras_that_say_none_are_left_out(new, tmp_path):
+    expected, folder = new
+    more = (b'"filters": 2', b', "shine": null'), (b'"seed": null', b', "gloss": null')
+    file = of_a_newer_keras(folder / "net.keras", tmp_path / "net.keras", *more)
+    before = file.read_bytes()
+    same_answers(visualize.load_model(file), expected, some_images(expected))
+    assert file.read_bytes() == before
+
+
+def test_a_file_of_another_keras_3_says_which_one_to_install(new, tmp_path):
+    more = (b'"filters": 2', b', "shine": 1')
+    file = of_a_newer_keras(new[1] / "net.keras", tmp_path / "net.keras", more)
     with pytest.raises(ValueError, match=r"Keras 3\.99\.0 wrote it, and .* install that version"):
-        visualize.load_model(tmp_path / "net.keras")
+        visualize.load_model(file)
 
 
 # ---------------------------------------------------------------------------- names and no models

@@ -21,7 +21,7 @@ METRICS = json.loads((ROOT / "models" / "metrics.json").read_text())
 
 @pytest.fixture(scope="module")
 def model():
-    return keras.models.load_model(MODEL, safe_mode=True)
+    return visualize.load_model(MODEL)
 
 
 def test_it_is_small_and_plain(model):

@@ -21,6 +21,8 @@ PHOTOS = frozenset(
 WAYS = {"squash": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names, by channels
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK"
+# A setting that a layer does not have, as Keras tells it.
+UNKNOWN = re.compile(r"unexpected keyword argument '(\w+)'|arguments passed to \w+: \{'(\w+)'")
 SAVE = "save the whole net again, with model.save('net.keras')"
 # How files begin that are no models of Keras, and what they are.
 OTHERS = {
@@ -118,18 +120,43 @@ def _rebuilt(path, file, version, custom_objects, safe_mode):
 
 def _as_it_is(path, suffix, version, custom_objects, safe_mode):
     options = {"custom_objects": custom_objects, "compile": False, "safe_mode": safe_mode}
+    unknown = set()
     with tempfile.TemporaryDirectory() as folder:
         if path.suffix != suffix:  # Keras goes by the name
             path = shutil.copyfile(path, Path(folder, f"net{suffix}"))
-        try:
-            return keras.models.load_model(path, **options)
-        except (TypeError, ValueError) as error:
-            if "Unrecognized keyword" in str(error) and version != keras.__version__:
-                raise Unusable(
-                    f"Keras {version} wrote it, and {keras.__version__} here does not know all of "
-                    "its settings: install that version with pip."
-                ) from error
-            raise
+        while True:
+            try:
+                return keras.models.load_model(path, **options)
+            except (TypeError, ValueError) as error:
+                names = {name for pair in UNKNOWN.findall(str(error)) for name in pair if name}
+                if not names:
+                    raise
+                if suffix != ".keras" or names <= unknown:
+                    raise Unusable(
+                        f"Keras {version} wrote it, and {keras.__version__} here does not know all "
+                        "of its settings: install that version with pip."
+                    ) from error
+            unknown |= names
+            path = _without(path, unknown, Path(folder, f"without-{len(unknown)}.keras"))
+
+
+def _without(path, names, copy):
+    """A copy of a .keras file without settings that say None, which a newer Keras has added."""
+
+    def left(value):
+        if isinstance(value, list):
+            return [left(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        return {k: left(v) for k, v in value.items() if v is not None or k not in names}
+
+    with zipfile.ZipFile(path) as file, zipfile.ZipFile(copy, "w") as changed:
+        for name in file.namelist():
+            data = file.read(name)
+            if name == "config.json":
+                data = json.dumps(left(json.loads(data)))
+            changed.writestr(name, data)
+    return copy
 
 
 def _text(value):
