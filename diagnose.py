@@ -220,7 +220,7 @@ def about_inputs(case, ways):
         "flipped_or_rotated": (inputs.flipped_or_rotated, "the photos {}"),
         "resize": (inputs.resize, "the photos resized by {}"),
     }
-    if case.photos.shape[3] < 3:
+    if case.photos.shape[3] != 3:
         del contests["channel_order"]
     if not ways:
         del contests["resize"]
