@@ -466,7 +466,7 @@ def test_the_root_comes_first(net, change, options, cause):
 
 def test_the_rest_is_examined_as_the_net_should_be_fed():
     report, _ = verdicts(reads([40, 0, -40], bias=0.1), *colours(200), value_range=(0, 1 / 255))
-    assert report["value_range"] == (0, 1) and report["accuracy"] > 0.9
+    assert report["value_range"] in visualize.VALUE_RANGES and report["accuracy"] > 0.9
 
 
 def test_what_a_root_explains_is_no_fault_of_its_own():
