@@ -26,10 +26,11 @@ from checks.statistics import FEW, enough
 
 # The causes, roots first: an earlier one can explain a later one.
 CAUSES = (
-    *("not_finite", "output_head", "untrained_layer", "input_scale", "channel_order"),
-    *("flipped_or_rotated", "resize", "batch_statistics", "class_order", "constant_answer"),
-    *("threshold", "at_chance", "leak", "memorised", "shortcut", "label_noise"),
-    *("saturated_answer", "overconfident", "exploding", "dead_filters"),
+    *("not_finite", "output_head", "no_activation", "untrained_layer", "random_answer"),
+    *("input_scale", "channel_order", "flipped_or_rotated", "resize", "batch_statistics"),
+    *("class_order", "constant_answer", "threshold", "at_chance", "leak", "memorised"),
+    *("shortcut", "label_noise", "saturated_answer", "overconfident", "exploding"),
+    "dead_filters",
 )
 VERDICTS = ("fault", "suspicious", "fine")
 # Above these a cause is a fault, or suspicious. Each is set apart from what sound nets show.
@@ -37,11 +38,13 @@ LIMITS = {
     "untrained_layer": 0.02,  # of the weights of all kernels
     "class_order": 0.4,  # skill
     "at_chance": 0.6,  # skill
+    "random_answer": 0.01,  # standard deviations of the logits; for batch_statistics, too
     "constant_answer": 0.995,  # of the photos get the same answer
     "threshold": 0.03,  # accuracy
     "leak": 0.01,  # of the photos
     "memorised": 0.1,  # accuracy
     "shortcut": 0.1,  # accuracy
+    "twins": 2,  # other photos with the patch that turns those of other classes, for shortcut
     "label_noise": 0.03,  # of the photos of which the net is surest
     "saturated_answer": 0.05,  # of the saturated answers are wrong
     "overconfident": 0.05,  # probability
@@ -69,6 +72,8 @@ REMEDIES = {
     "not_finite": "Load an earlier checkpoint, and train with a lower learning rate.",
     "output_head": "Use Dense(1, 'sigmoid') or Dense(classes, 'softmax'), one activation only, and "
     "train again.",
+    "no_activation": "Give each convolution and dense layer but the last an activation, as relu.",
+    "random_answer": "Call the layers without training=True, so that dropout stops in predict.",
     "untrained_layer": "Save the net after fit, and check that the layer is trainable or loaded.",
     "input_scale": "Scale the pixels as in training, best by a Rescaling layer inside the net.",
     "channel_order": "Exchange red and blue, as cv2.cvtColor(photo, cv2.COLOR_BGR2RGB) does.",
@@ -145,7 +150,8 @@ class Case:
         self.value_range, self.output, self.answer = value_range, output, answer
         self.findings, self.logits, self.accuracy, self.skill = [], None, None, None
         self.given = photos_, value_range  # before any cure
-        self.untrained, self.mislabelled, self.copies, self.intervention = False, [], [], None
+        self.untrained, self.mislabelled, self.copies = False, [], []
+        self.intervention = self.patch = None  # what showed a shortcut
 
     def report(self):
         """What `diagnose` returns. Of several findings on one cause the last counts."""
@@ -192,6 +198,10 @@ def about_layers(case):
         case.add("output_head", "suspicious", message)
     else:
         case.add("output_head", "fine", "The head fits the number of classes.")
+    linear = layers.no_activation(case.model)
+    message = f"None of its {linear} layers with kernels has an activation, but the last."
+    message = message if linear else "There are activations between its layers."
+    case.add("no_activation", "fault" if linear else "fine", message, linear, 0)
     drawn = layers.untrained_layer(case.model)
     total = layers.kernel_weights(case.model)
     share = sum(layer.weights for layer in drawn) / max(total, 1)
@@ -214,6 +224,11 @@ def about_inputs(case, ways):
         for cause in ("input_scale", "channel_order", "flipped_or_rotated", "resize"):
             case.add(cause, "fine", f"Cannot be told, since the net is {why}.")
         return
+    again = layers.repeated(model, case.images, output)
+    limit = LIMITS["random_answer"]
+    message = f"Asked twice, its logits differ by up to {again.again:.2g} standard deviations."
+    random = again.again > limit
+    case.add("random_answer", "fault" if random else "fine", message, again.again, limit)
     contests = {
         "input_scale": (inputs.input_scale, "pixel values {}"),
         "channel_order": (inputs.channel_order, "red and blue exchanged"),
@@ -240,6 +255,13 @@ def about_inputs(case, ways):
             if held.best:
                 case.logits = held.logits
                 ways = _cured(case, cause, held.best, ways)
+    if again.alone > limit and not random:
+        message = (
+            "Its answer to a photo depends on the others in the batch: logits differ by up to "
+            f"{again.alone:.2g} standard deviations."
+        )
+        case.add("batch_statistics", "fault", message, again.alone, limit)
+        return
     stored = layers.with_batch_statistics(model, case.images, output)
     if stored is None:
         case.add("batch_statistics", "fine", "The net has no batch normalisation.")
@@ -388,9 +410,24 @@ def about_photos(case, train):
     )
     if loss.cue is not None:
         message += f" By itself it tells the classes apart with a skill of {loss.cue:.2f}."
-    verdict = "fault" if excess[worst] > 0 else "fine"
-    case.add("shortcut", verdict, message, loss.low, limit)
-    case.intervention = worst
+    if excess[worst] > 0:
+        case.add("shortcut", "fault", message, loss.low, limit)
+        case.intervention = worst
+        return
+    patches = photos.transplant(
+        case.model, case.photos, labels, case.value_range, case.output, case.logits
+    )
+    if patches and patches[0].twins >= LIMITS["twins"]:
+        case.patch, limit = patches[0], photos.TURNS_MOST
+        rows, columns = case.patch.rows, case.patch.columns
+        message = (
+            f"A square of a photo of class {case.patch.label}, from pixel {columns.start} of row "
+            f"{rows.start} on, turns {case.patch.turned:.0%} of the photos of other classes into "
+            f"that class; it is the same in {case.patch.twins + 1} of its surest photos."
+        )
+        case.add("shortcut", "fault", message, case.patch.turned, limit)
+        return
+    case.add("shortcut", "fine", message, loss.low, limit)
 
 
 def about_activations(case):

@@ -1,7 +1,8 @@
 """Faults that are planted, each by a few lines, and the causes that are right answers to them.
 
-The right answers were written down before the first run. An instance is a function of a `Bench`,
-which keeps the photos and the trained nets; it returns what `diagnose.diagnose` is given.
+The right answers were written down before the first run. A fault is a function of a `Bench`, which
+keeps the photos and trains, and of a sound net (where it is planted by training: of the function
+that builds one); it returns what `diagnose.diagnose` is given.
 """
 
 import cv2
@@ -12,10 +13,6 @@ from keras import layers
 from . import nets
 
 # ----------------------------------------------------------------- in the program around the net
-
-
-def nothing(bench, net):
-    return dict(model=net, train=bench.train)
 
 
 def fed(value_range):
@@ -47,6 +44,23 @@ def wrong_labels(share):
         return dict(model=net, labels=np.where(wrong, 1 - bench.labels, bench.labels))
 
     return plant
+
+
+def wrong_in_one_class(share):
+    """A share of the dogs is labelled as cats."""
+
+    def plant(bench, net):
+        wrong = np.random.default_rng(bench.seed).random(len(bench.labels)) < share
+        return dict(model=net, labels=np.where(wrong, 0, bench.labels))
+
+    return plant
+
+
+def cropped(bench, net):
+    """The photos are cut to their middle; the net was trained on squashed ones."""
+    side = bench.photos.shape[1]
+    middle = nets.read(bench.data, "validation", *bench.which, side, crop=True)[0]
+    return dict(model=net, photos=middle, ways={"squashing": bench.photos})
 
 
 def copies(share, mirrored=False):
@@ -121,6 +135,38 @@ def statistics_forgotten(net, generator):
         layer.moving_variance.assign(np.ones(layer.moving_variance.shape))
 
 
+@keras.saving.register_keras_serializable("bugs")
+class AlwaysTraining(layers.BatchNormalization):
+    """Forgets to ask whether it is trained. (Keras 3 itself overrules a layer that was called with
+    training=True, but not what a layer of one's own does.)
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=True, mask=mask)
+
+
+@keras.saving.register_keras_serializable("bugs")
+class AlwaysDropout(layers.Dropout):
+    """Forgets to ask whether it is trained."""
+
+    def call(self, inputs, training=None):
+        return super().call(inputs, training=True)
+
+
+def training_mode(net, generator):
+    def clone(layer):
+        norm = isinstance(layer, layers.BatchNormalization)
+        return (AlwaysTraining if norm else type(layer)).from_config(layer.get_config())
+
+    copy = keras.models.clone_model(net, clone_function=clone)
+    copy.set_weights(net.get_weights())
+    return copy
+
+
+def dropout_always_on(net, generator):
+    return keras.Model(net.inputs, net.layers[-1](AlwaysDropout(0.5)(net.layers[-2].output)))
+
+
 def softmax_on_top(net, generator):
     inputs, answer = net.inputs, net.outputs[0]
     if answer.shape[-1] == 1:
@@ -139,6 +185,18 @@ def marked(photos, some, place="bottom right", generator=None):
     for i in np.flatnonzero(some):
         y, x = (50, 50) if place == "bottom right" else generator.integers(0, 54, 2)
         changed[i, y : y + 10, x : x + 10] = BLUE
+    return changed
+
+
+def marked_anywhere(photos, some, generator):
+    return marked(photos, some, "anywhere", generator)
+
+
+def compressed(photos, some, generator=None):
+    changed = photos.copy()
+    for i in np.flatnonzero(some):
+        data = cv2.imencode(".jpg", photos[i, ..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 15])[1]
+        changed[i] = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
     return changed
 
 
@@ -178,28 +236,39 @@ def cue(change, share):
         for photos, labels in (bench.train, (bench.photos, bench.labels)):
             some = (labels == 1) & (generator.random(len(labels)) < share)
             sets.append(change(np.uint8(photos), some, generator=generator))
-        net = nets.train(build(), sets[0], bench.train[1], bench.epochs, seed=bench.seed)
+        held = sets[1], bench.labels
+        net = bench.fit(build, sets[0], bench.train[1], bench.epochs // 2 + 1, held)
         return dict(model=net, photos=sets[1])
 
     return plant
 
 
-def trained(epochs=None, few=None, build=None, **options):
-    """Trained in another way than the sound nets."""
+def trained(build=None, epochs=None, few=None, only=None, **options):
+    """Trained in another way than the sound nets, on `few` photos, or on `only` some of them."""
 
     def plant(bench, sound):
         photos, labels = bench.train
-        keras.utils.set_random_seed(bench.seed)
         if few:
             some = np.random.default_rng(bench.seed).permutation(len(photos))[:few]
             photos, labels = photos[some], labels[some]
-        net = (build or sound)()
-        if epochs != 0:
-            epochs_ = epochs or bench.epochs
-            nets.train(net, photos, labels, epochs_, seed=bench.seed, **options)
+        if only:
+            some = only(labels)
+            photos, labels = photos[some], labels[some]
+        net = bench.fit(build or sound, photos, labels, epochs, **options)
         return dict(model=net, train=(photos, labels))
 
     return plant
+
+
+def sorted_by_class(bench, sound):
+    """Each epoch takes all cats and then all dogs."""
+    order = np.argsort(bench.train[1], kind="stable")
+    return dict(model=bench.fit(sound, *bench.train, order=order), train=bench.train)
+
+
+def nine_to_one(labels):
+    """All cats, and every ninth dog."""
+    return np.r_[np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[::9]]
 
 
 def frozen_random():
@@ -209,7 +278,7 @@ def frozen_random():
     return net
 
 
-# name: (kind of planting, the right answers, plant, how often it is planted)
+# name: (kind of planting, the right answers, plant, how often it is planted for development)
 FAULTS = {
     "0 to 255 instead of 0 to 1": ("input", {"input_scale"}, fed((0, 255)), 3),
     "-1 to 1 instead of 0 to 1": ("input", {"input_scale"}, fed((-1, 1)), 3),
@@ -222,6 +291,13 @@ FAULTS = {
     "labels shuffled": ("input", {"at_chance", "label_noise"}, labels_of_another_shuffle, 3),
     "20 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.2), 3),
     "10 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.1), 1),
+    "20 % of the dogs labelled as cats": (
+        "shipped",
+        {"label_noise", "threshold"},
+        wrong_in_one_class(0.2),
+        1,
+    ),
+    "cut to the middle": ("weaker", {"resize"}, cropped, 3),
     "5 % of the labels wrong": ("weaker", {"label_noise"}, wrong_labels(0.05), 1),
     "a fifth was trained on": ("input", {"leak"}, copies(0.2), 3),
     "a fifth was trained on, mirrored": ("input", {"leak"}, copies(0.2, True), 3),
@@ -242,31 +318,60 @@ FAULTS = {
         edited(statistics_forgotten),
         3,
     ),
+    "normalisation in training mode": (
+        "statistics",
+        {"batch_statistics"},
+        edited(training_mode),
+        3,
+    ),
+    "dropout always on": ("weights", {"random_answer"}, edited(dropout_always_on), 3),
     "a softmax on top": ("weights", {"output_head"}, edited(softmax_on_top), 3),
     "a mark on all dogs": ("trained", {"shortcut"}, cue(marked, 1), 2),
     "a mark on half of the dogs": ("weaker", {"shortcut"}, cue(marked, 0.5), 1),
+    "a mark on a tenth of the dogs": ("weaker", {"shortcut"}, cue(marked, 0.1), 1),
+    "a mark anywhere on all dogs": ("trained", {"shortcut"}, cue(marked_anywhere, 1), 1),
     "a border on all dogs": ("trained", {"shortcut"}, cue(bordered, 1), 1),
     "dogs are brighter": ("trained", {"shortcut"}, cue(brighter, 1), 1),
     "dogs have a tint": ("trained", {"shortcut"}, cue(tinted, 1), 1),
     "dogs are grey": ("trained", {"shortcut"}, cue(greyed, 1), 1),
+    "dogs are compressed": ("trained", {"shortcut"}, cue(compressed, 1), 1),
     "dogs are blurred": ("trained", {"shortcut"}, cue(blurred, 1), 1),
     "saved before training": ("trained", {"untrained_layer"}, trained(epochs=0), 3),
     "softmax on a single unit": (
         "trained",
         {"output_head"},
-        trained(build=lambda: nets.classic(head="softmax")),
+        trained(lambda: nets.classic(head="softmax")),
         2,
+    ),
+    "no activations": (
+        "trained",
+        {"no_activation"},
+        trained(lambda: nets.classic(activation=None)),
+        1,
+    ),
+    "learning rate 1e-7": (
+        "trained",
+        {"at_chance", "constant_answer", "untrained_layer"},
+        trained(epochs=1, rate=1e-7),
+        2,
+    ),
+    "nine cats to a dog": ("trained", {"threshold"}, trained(only=nine_to_one), 1),
+    "sorted by class": (
+        "trained",
+        {"threshold", "constant_answer", "at_chance"},
+        sorted_by_class,
+        1,
     ),
     "learning rate 3": (
         "trained",
         {"constant_answer", "at_chance", "not_finite", "dead_filters", "exploding"},
-        trained(epochs=2, rate=3.0, build=nets.classic),
+        trained(nets.classic, epochs=2, rate=3.0),
         2,
     ),
     "constant initialisation": (
         "trained",
         {"constant_answer", "at_chance", "untrained_layer"},
-        trained(epochs=3, build=lambda: nets.classic(kernel_initializer="zeros")),
+        trained(lambda: nets.classic(kernel_initializer="zeros"), epochs=3),
         2,
     ),
     "200 photos, by heart": (
@@ -275,5 +380,5 @@ FAULTS = {
         trained(epochs=60, few=200, mirrored=False),
         1,
     ),
-    "random frozen convolutions": ("trained", {"untrained_layer"}, trained(build=frozen_random), 1),
+    "random frozen convolutions": ("trained", {"untrained_layer"}, trained(frozen_random), 1),
 }

@@ -8,12 +8,16 @@ import keras
 import numpy as np
 from keras import layers
 
+from examples import shapes
+
 SIDE = 64
 CLASSES = ("cats", "dogs")
 
 
-def read(data, split, each, skip=0, side=SIDE):
-    """Photos (n, side, side, 3) uint8 and labels (n,), `each` of each class after `skip` others."""
+def read(data, split, each, skip=0, side=SIDE, crop=False):
+    """Photos (n, side, side, 3) uint8 and labels (n,), `each` of each class after `skip` others,
+    squashed, or cut to their middle.
+    """
     files, labels = [], []
     for label, name in enumerate(CLASSES):
         some = visualize.photos_in(Path(data, split, name))[skip : skip + each]
@@ -22,8 +26,31 @@ def read(data, split, each, skip=0, side=SIDE):
     photos = np.empty((len(files), side, side, 3), np.uint8)
     for photo, file in zip(photos, files):
         full = cv2.imread(str(file))[..., ::-1]
+        if crop:
+            top, left = (max(0, long - min(full.shape[:2])) // 2 for long in full.shape[:2])
+            full = full[top : full.shape[0] - top, left : full.shape[1] - left]
         photo[:] = cv2.resize(full, (side, side), interpolation=cv2.INTER_AREA)
     return photos, np.array(labels)
+
+
+def drawn(split, count, skip=0):
+    """Pictures of shapes as examples/shapes.py draws them, and their labels."""
+    generator = np.random.default_rng([shapes.SEED, list(shapes.SPLITS).index(split)])
+    pictures, labels = shapes.draw_many(skip + count, generator)
+    return pictures[skip:], labels[skip:]
+
+
+def digits(count, skip=0):
+    """Handwritten digits (count, 32, 32, 1) uint8, white on black, and labels: those that come with
+    scikit-learn (Alpaydin and Kaynak 1998), enlarged from 8 x 8.
+    """
+    from sklearn.datasets import load_digits  # only this control needs it
+
+    found = load_digits()
+    some = np.random.default_rng(0).permutation(len(found.images))[skip : skip + count]
+    small = np.float32(found.images[some]) * 255 / 16
+    large = [cv2.resize(one, (32, 32), interpolation=cv2.INTER_CUBIC) for one in small]
+    return np.uint8(np.clip(np.stack(large), 0, 255))[..., None], found.target[some]
 
 
 def normalised(filters=(24, 48, 96, 96), head="sigmoid", units=1, channels=3, **options):
@@ -40,9 +67,11 @@ def normalised(filters=(24, 48, 96, 96), head="sigmoid", units=1, channels=3, **
     return model
 
 
-def classic(filters=(24, 48, 64, 64), head="sigmoid", units=1, activation="relu", **options):
+def classic(
+    filters=(24, 48, 64, 64), head="sigmoid", units=1, activation="relu", channels=3, **options
+):
     """Convolutions and poolings, flattened into a dense layer, as in most first tutorials."""
-    model = keras.Sequential([keras.Input((SIDE, SIDE, 3))])
+    model = keras.Sequential([keras.Input((SIDE, SIDE, channels))])
     for count in filters:
         model.add(layers.Conv2D(count, 3, activation=activation, **options))
         model.add(layers.MaxPooling2D())
@@ -68,20 +97,70 @@ def residual(width=32):
     return keras.Model(inputs, layers.Dense(2, activation="softmax")(x))
 
 
-def train(model, photos, labels, epochs, rate=2e-3, mirrored=True, scale=255, seed=0, loss=None):
-    """Train on photos from 0 to 255, given as 0 to 1, with a cosine schedule."""
+def grey():
+    return classic(channels=1)
+
+
+def ten_digits():
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 1)),
+            layers.Conv2D(16, 3, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(32, 3, strides=2, padding="same", activation="relu"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def original():
+    """The net of the tutorial that this one grew from: 3.6 million parameters, for pixels from 0 to
+    255. Four poolings, as its number of parameters tells.
+    """
+    x = photos = keras.Input((150, 150, 3))
+    x = layers.Rescaling(1 / 255)(x)
+    for filters, pooled in ((32, 0), (32, 1), (64, 0), (64, 1), (128, 1), (128, 1)):
+        x = layers.Conv2D(filters, 3, activation="relu")(x)
+        x = layers.MaxPooling2D()(x) if pooled else x
+    x = layers.Dropout(0.2)(layers.Flatten()(x))
+    x = layers.Dense(512, activation="relu")(x)
+    x = layers.Dense(256, activation="relu")(x)
+    return keras.Model(photos, layers.Dense(1, activation="sigmoid")(x))
+
+
+def train(
+    model,
+    photos,
+    labels,
+    epochs,
+    rate=2e-3,
+    mirrored=True,
+    scale=255,
+    seed=0,
+    order=None,
+    held=None,
+):
+    """Train on photos from 0 to 255, divided by `scale`, with a cosine schedule.
+
+    `order` (n,) are the photos in the order in which each epoch takes them, drawn anew for None;
+    `held` other photos, as they are fed, and labels. The curve: {"loss", "accuracy", "val_loss",
+    "val_accuracy": a number for each epoch, "learning_rate": the first one}.
+    """
     keras.utils.set_random_seed(seed)
     generator = np.random.default_rng(seed)
     single = model.output_shape[-1] == 1
-    loss = loss or ("binary_crossentropy" if single else "sparse_categorical_crossentropy")
+    loss = "binary_crossentropy" if single else "sparse_categorical_crossentropy"
     steps = epochs * (len(photos) // 64)
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps) if rate < 1 else rate
-    model.compile(keras.optimizers.Adam(schedule), loss, jit_compile=False)
+    model.compile(keras.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
+    curve = {}
     for _ in range(epochs):
-        order = generator.permutation(len(photos))
-        some = np.float32(photos[order]) / scale
+        taken = generator.permutation(len(photos)) if order is None else order
+        some = np.float32(photos[taken]) / scale
         if mirrored:
             flip = generator.random(len(some)) < 0.5
             some[flip] = some[flip, :, ::-1]
-        model.fit(some, labels[order], batch_size=64, epochs=1, verbose=0, shuffle=False)
-    return model
+        options = dict(batch_size=64, epochs=1, verbose=0, shuffle=False, validation_data=held)
+        for name, (value,) in model.fit(some, labels[taken], **options).history.items():
+            curve.setdefault(name, []).append(value)
+    return curve | {"learning_rate": rate}

@@ -1,11 +1,12 @@
 """Plant every fault of `faults.py`, examine it, and count what `diagnose.py` says.
 
-    python bugs/run.py [NAME ...] [--data data]
+    python bugs/run.py [NAME ...] [--data data] [--peers]
 
 `--data` is a result of data_separator.py. Nets are trained on photos of its train split, and
-examined on photos of its validation split; the test split is not touched. What is done is kept in
-bugs/work and bugs/results.json, so that a run that was stopped goes on. It takes about an hour on
-two processor cores.
+examined on photos of its validation split; the test split is not touched. Nets are kept in
+bugs/work, and what was found in bugs/results.json, so that a run that was stopped goes on. It takes
+about two hours on two processor cores. `--peers` asks what people would use instead, too, about the
+same faults; it needs bugs/requirements.txt.
 """
 
 import argparse
@@ -22,154 +23,182 @@ import keras
 import numpy as np
 
 import diagnose
-from bugs import faults, nets
+from bugs import faults, nets, peers, tables
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
-PAGE = HERE / "README.md"
-BEGIN, END = "<!-- written by bugs/run.py -->", "<!-- end of what it wrote -->"
+WORK = HERE / "work"
+MODELS = {
+    "shipped": HERE.parent / "models" / "cats_vs_dogs.keras",
+    "shapes": HERE.parent / "examples" / "shapes.keras",
+}
 EACH, EXAMINED = 2500, 250  # photos of each class, trained on and examined
-SOUND = {"normalised": (nets.normalised, 8), "classic": (nets.classic, 10)}
-SEEDS = (0, 1, 2)
-SHIPPED = HERE.parent / "models" / "cats_vs_dogs.keras"
+SMALL = {"normalised": (nets.normalised, 8), "classic": (nets.classic, 10)}
+OTHER = {  # sound nets on which nothing was developed
+    "residual": (nets.residual, 10),
+    "grey": (nets.grey, 10),
+    "digits": (nets.ten_digits, 30),
+    "original": (nets.original, 8),
+}
+BUILDS = SMALL | OTHER
+SEEDS = (0, 1, 2)  # of the half on which limits were set
+HELD_OUT = (("residual", 3), ("normalised", 3), ("classic", 4))  # of the other half
 
 
 class Bench:
-    """The photos, and how often and how long to train."""
+    """The photos of an instance, and how its nets are trained. `which` photos of each class are
+    examined: how many, after how many others.
+    """
 
-    def __init__(self, data, seed, net, sample=0):
-        shipped = net == "shipped"
-        self.seed, self.epochs = seed, None if shipped else SOUND[net][1]
-        side = visualize.image_shape(visualize.load_model(SHIPPED))[0] if shipped else nets.SIDE
-        self.train = nets.read(data, "train", 50 if shipped else EACH, seed * EACH, side)
-        examined = EXAMINED // 2 if shipped else EXAMINED
-        self.photos, self.labels = nets.read(data, "validation", examined, sample * examined, side)
+    def __init__(self, name, data, seed, net, sample=0):
+        self.name, self.data, self.seed, self.net = name, data, seed, net
+        self.build, self.epochs = BUILDS.get(net, (None, None))
+        self.which = (EXAMINED // 2 if net in ("shipped", "original") else EXAMINED), 0
+        self.which = self.which[0], sample * self.which[0]
+        self.train, (self.photos, self.labels) = self._read(data, seed * EACH)
         self.photos = np.float32(self.photos)
-        self.value_range = (0, 255) if shipped else (0, 1)
+        self.value_range = (0, 255) if net in ("shipped", "original") else (0, 1)
+        self.curve = None
 
+    def _read(self, data, first):
+        count, skip = self.which
+        if self.net == "shapes":
+            return nets.drawn("training", 500), nets.drawn("held out", 2 * count, 2 * skip)
+        if self.net == "digits":
+            return nets.digits(1000), nets.digits(398, 1000 + 398 * (skip // count % 2))
+        side = {"shipped": 176, "original": 150}.get(self.net, nets.SIDE)
+        each = 50 if self.net == "shipped" else EACH
+        train = nets.read(data, "train", each, first % 7500, side)
+        examined = nets.read(data, "validation", count, skip, side)
+        if self.net == "grey":
+            train, examined = (
+                (np.uint8(photos.mean(-1, keepdims=True)), labels)
+                for photos, labels in (train, examined)
+            )
+        return train, examined
 
-def sound_net(bench, name, seed):
-    """A sound net, trained or loaded."""
-    if name == "shipped":
-        return visualize.load_model(SHIPPED)
-    file = HERE / "work" / f"{name}-{seed}.keras"
-    if not file.exists():
-        build, epochs = SOUND[name]
-        keras.utils.set_random_seed(seed)
-        net = nets.train(build(), *bench.train, epochs, seed=seed)
-        file.parent.mkdir(exist_ok=True)
-        net.save(file.with_suffix(".partial.keras"))
-        os.replace(file.with_suffix(".partial.keras"), file)
-    return visualize.load_model(file)
+    def fit(self, build, photos, labels, epochs=None, held=None, name=None, **options):
+        """A net that is trained, or was: its file and its curve lie in bugs/work."""
+        file = WORK / f"{name or self.name}.keras".replace(" / ", ", ").replace(" ", "_")
+        if not file.exists():
+            keras.utils.set_random_seed(self.seed)
+            net = build()
+            held = self.photos if held is None else np.float32(held[0])
+            held = visualize.from_pixels(held, self.value_range), self.labels
+            epochs = self.epochs if epochs is None else epochs
+            options |= {"scale": 255 / self.value_range[1], "seed": self.seed, "held": held}
+            curve = nets.train(net, photos, labels, epochs, **options) if epochs else None
+            WORK.mkdir(exist_ok=True)
+            file.with_suffix(".json").write_text(json.dumps(curve))
+            net.save(file.with_suffix(".partial.keras"))
+            os.replace(file.with_suffix(".partial.keras"), file)
+        self.curve = json.loads(file.with_suffix(".json").read_text())
+        return visualize.load_model(file)
+
+    def sound(self):
+        """The sound net of this kind and seed, trained or loaded."""
+        if self.net in MODELS:
+            return visualize.load_model(MODELS[self.net])
+        return self.fit(self.build, *self.train, name=f"sound / {self.net} {self.seed}")
 
 
 def examined(bench, given):
     """What diagnose finds, in short."""
-    given = {"photos": bench.photos, "labels": bench.labels} | given
-    given = {"value_range": bench.value_range} | given
-    given["photos_"] = given.pop("photos")
-    report = diagnose.diagnose(**given)
+    report = diagnose.diagnose(
+        given["model"],
+        given.get("photos", bench.photos),
+        given.get("labels", bench.labels),
+        train=given.get("train"),
+        value_range=given.get("value_range", bench.value_range),
+        ways=given.get("ways"),
+    )
     named = [f.cause for f in report["findings"] if f.verdict == "fault"]
     hints = [f.cause for f in report["findings"] if f.verdict == "suspicious"]
     return {"named": named, "suspicious": hints, "accuracy": report["accuracy"]}
 
 
+def asked_of_peers(bench, given):
+    """What the peers say, in short: {tool: [[rule, [cause, ...]], ...]}."""
+    photos = given.get("photos", bench.photos)
+    value_range = given.get("value_range", bench.value_range)
+    train = given.get("train")
+    said = peers.says(
+        given["model"],
+        visualize.from_pixels(photos, value_range),
+        photos,
+        given.get("labels", bench.labels),
+        train=train,
+        train_images=train and visualize.from_pixels(np.float32(train[0]), bench.value_range),
+        curve=bench.curve,
+    )
+    return {
+        tool: [[one["rule"], sorted(one["causes"])] for one in rules]
+        for tool, rules in said.items()
+    }
+
+
 def instances():
-    """(name, kind, right answers, plant, net, seed), the faults and then the sound nets."""
-    for name, (kind, causes, plant, count) in faults.FAULTS.items():
+    """(name, half, kind, right answers, plant, net, seed, sample) of all faults and sound nets."""
+    for i, (fault, (kind, causes, plant, count)) in enumerate(faults.FAULTS.items()):
+        shipped = kind == "shipped" or causes == {"label_noise"}
         for seed in SEEDS[:count]:
             net = "classic" if seed == 1 and kind != "statistics" else "normalised"
-            net = "shipped" if causes == {"label_noise"} else net
-            yield f"{name} / {net} {seed}", kind, causes, plant, net, seed
-    for net in (*SOUND, "shipped"):
-        for seed in SEEDS if net in SOUND else [0]:
-            for sample in range(2):
-                name = f"sound / {net} {seed}, sample {sample}"
-                yield (
-                    name,
-                    "sound",
-                    set(),
-                    lambda bench, n: dict(model=n, train=bench.train),
-                    net,
-                    seed,
-                )
+            net = "shipped" if shipped else net
+            yield f"{fault} / {net} {seed}", "development", kind, causes, plant, net, seed, 0
+        held = [("shipped", 3), ("shipped", 4)] if shipped else HELD_OUT
+        held = [(net, seed) for net, seed in held if kind != "statistics" or net != "classic"]
+        held = [held[i % len(held)]] if trains(kind, plant) else held
+        for net, seed in held:
+            sample = 2 if not shipped else seed
+            yield f"{fault} / {net} {seed}", "held out", kind, causes, plant, net, seed, sample
+    sound = [(net, seed, "development", (0, 1)) for net in SMALL for seed in SEEDS]
+    sound += [("shipped", 0, "development", (0, 1)), ("shipped", 0, "held out", (2, 3, 4))]
+    sound += [(net, seed, "held out", (2, 3)) for net, seed in HELD_OUT]
+    sound += [(net, 0, "held out", (0, 1)) for net in ("grey", "digits", "shapes", "original")]
+    for net, seed, half, samples in sound:
+        for sample in samples:
+            name = f"sound / {net} {seed}, sample {sample}"
+            yield name, half, "sound", set(), nothing, net, seed, sample
 
 
-def first_right(found):
-    """Whether the first cause that is named is a right answer; of a sound net, that none is."""
-    first = found["named"][:1]
-    return first[0] in found["right"] if found["right"] and first else not (found["right"] or first)
+def nothing(bench, net):
+    return dict(model=net, train=bench.train)
 
 
-def summary(results):
-    """Markdown: how often each fault is named first, and what is said of sound nets."""
-    groups = {}
-    for name, found in results["instances"].items():
-        groups.setdefault((found["kind"], name.split(" / ")[0]), []).append(found)
-    head = "| planted | how | named first | right answers | what was named instead |"
-    lines = [head, "|---|---|---|---|---|"]
-    for (kind, name), group in groups.items():
-        right = sum(map(first_right, group))
-        others = {found["named"][0] if found["named"] else "nothing" for found in group}
-        others = ", ".join(sorted(others - set(group[0]["right"]))) if right < len(group) else ""
-        answers = ", ".join(group[0]["right"]) or "nothing"
-        lines.append(f"| {name} | {kind} | {right} of {len(group)} | {answers} | {others} |")
-    return "\n".join(lines)
-
-
-def totals(results):
-    """(planted at full strength, of them right, examinations of sound nets, alarms in them)."""
-    found = results["instances"].values()
-    full = [one for one in found if one["kind"] not in ("weaker", "sound")]
-    sound = [one for one in found if one["kind"] == "sound"]
-    return (
-        *(len(full), sum(map(first_right, full))),
-        *(len(sound), sum(bool(one["named"]) for one in sound)),
-    )
-
-
-def write_page(results):
-    """Put the table into bugs/README.md."""
-    text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    planted, right, sound, alarms = totals(results)
-    words = (
-        f"Of {planted} faults planted at full strength, {right} get a right answer first. "
-        f"Of {sound} examinations of sound nets, {alarms} raise an alarm. Measured on "
-        f"{results['machine']}.\n"
-    )
-    PAGE.write_text(f"{before}{BEGIN}\n{words}\n{summary(results)}\n{END}{after}")
+def trains(kind, plant):
+    """Whether a fault is planted by training, and so given what builds a net."""
+    return kind == "trained" or plant.__qualname__.startswith("cue")
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", help="faults whose names hold one of these")
     parser.add_argument("--data", default="data", help="a result of data_separator.py (data)")
+    parser.add_argument("--peers", action="store_true", help="ask cleanlab and others, too")
     args = parser.parse_args(arguments)
     if not Path(args.data, "train", "cats").is_dir():
         sys.exit(f"{args.data} is no result of data_separator.py: run that first.")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"instances": {}}
-    for name, kind, causes, plant, net, seed in instances():
+    for name, half, kind, causes, plant, net, seed, sample in instances():
+        found = {} if args.names else dict(results["instances"].get(name, {}))
         wanted = not args.names or any(part in name for part in args.names)
-        if not wanted or (name in results["instances"] and not args.names):
+        if not wanted or ("named" in found and ("peers" in found or not args.peers)):
             continue
-        sample = int(name[-1]) if kind == "sound" else 0
-        bench = Bench(args.data, seed, net, sample)
-        trains = kind == "trained" or plant.__qualname__.startswith("cue")
-        base = SOUND[net][0] if trains else sound_net(bench, net, seed)
-        found = examined(bench, plant(bench, base))
-        found |= {"kind": kind, "right": sorted(causes), "seed": seed, "net": net}
+        bench = Bench(name, args.data, seed, net, sample)
+        given = plant(bench, bench.build if trains(kind, plant) else bench.sound())
+        if "named" not in found:
+            found |= examined(bench, given)
+        if args.peers:
+            found["peers"] = asked_of_peers(bench, given)
+        found |= {"half": half, "kind": kind, "right": sorted(causes), "seed": seed, "net": net}
         results["instances"][name] = found
-        print(
-            f"{'right' if first_right(found) else 'WRONG':<7}{name:<55}{', '.join(found['named'])}",
-            flush=True,
-        )
+        right = "right" if tables.first_right(found) else "WRONG"
+        print(f"{right:<7}{name:<55}{', '.join(found['named'])}", flush=True)
         results["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
         partial = RESULTS.with_suffix(".partial")
         partial.write_text(json.dumps(results, indent=1) + "\n")
         os.replace(partial, RESULTS)
-    write_page(results)
+    tables.write(results)
 
 
 if __name__ == "__main__":

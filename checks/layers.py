@@ -145,6 +145,33 @@ def output_head(model, output=None):
     return None
 
 
+# Layers through which weights act on weights without anything between them that is not linear, but
+# for the maximum of a pooling.
+PLAIN = (
+    *(keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D),
+    *(keras.layers.Dense, keras.layers.BatchNormalization, keras.layers.InputLayer),
+    *(keras.layers.Flatten, keras.layers.Reshape, keras.layers.Dropout, keras.layers.Rescaling),
+    *(keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D),
+    *(keras.layers.MaxPooling2D, keras.layers.GlobalMaxPooling2D, keras.layers.ZeroPadding2D),
+)
+
+
+def no_activation(model):
+    """How many layers with kernels there are if none of them but the last has an activation, so
+    that they could be one; else 0. A net with a layer of another kind than PLAIN gets 0.
+    """
+    if type(model).__module__.partition(".")[0] != "keras":
+        return 0  # what a model of its own class does between its layers is not known
+    found = [entry.layer() for entry in recording.survey(model)]
+    kernels = [layer for layer in found if kernels_of(layer)]
+    before = found[: found.index(kernels[-1])] if kernels else []
+    if not all(isinstance(layer, (*PLAIN, keras.Model)) for layer in before):
+        return 0
+    linear = (None, keras.activations.linear)
+    acts = any(getattr(layer, "activation", None) not in linear for layer in kernels[:-1])
+    return 0 if acts or len(kernels) < 2 else len(kernels)
+
+
 class Units(NamedTuple):
     """What the channels or units of a layer return over many images."""
 
@@ -186,6 +213,28 @@ def units(model, images):
         )
         for name in names
     ]
+
+
+class Repeated(NamedTuple):
+    """How far answers to the same images lie apart, in standard deviations of all logits."""
+
+    again: float  # when they are asked twice
+    alone: float  # when each is asked alone
+
+
+def repeated(model, images, output=None, count=16):
+    """A Repeated of the first images: a net in inference mode gives (nearly) 0 and 0.
+
+    Dropout that stays on answers at random; batch normalisation that stays in training mode makes
+    an answer depend on the other images of the batch.
+    """
+    images = images[:count]
+    first, again = (visualize.logits(model, images, output) for _ in range(2))
+    alone = np.concatenate(
+        [visualize.logits(model, images[i : i + 1], output) for i in range(len(images))]
+    )
+    spread = float(np.std(first)) or 1.0
+    return Repeated(*(float(np.abs(other - first).max() / spread) for other in (again, alone)))
 
 
 def with_batch_statistics(model, images, output=None, batch=128):

@@ -65,7 +65,7 @@ def _figure(case, cause, classes, train):
     if cause in MARGINS and len(classes) == 2 and np.isfinite(case.logits).all():
         return _margins(case, classes)
     if cause == "shortcut":
-        return _intervention(case, classes)
+        return (_pasted if case.patch else _intervention)(case, classes)
     if cause == "label_noise":
         some = case.mislabelled
         titles = [
@@ -126,3 +126,27 @@ def _intervention(case, classes):
     titles = [_answer(logits[i], classes) for logits in (case.logits, after) for i in lost]
     words = f"Above, photos that the net gets right; below, the same with the {case.intervention}."
     return _grid(tiles, titles), words
+
+
+def _pasted(case, classes):
+    """The patch in the photo that it is from, and photos that it turns."""
+    patch, right = case.patch, case.logits.argmax(1) == case.labels
+    before = np.flatnonzero(right & (case.labels != patch.label))
+    after = case.photos[before].copy()
+    after[:, patch.rows, patch.columns] = case.photos[patch.photo, patch.rows, patch.columns]
+    answered = inputs.ask(case.model, after, case.value_range, case.output)
+    turned = np.flatnonzero(answered.argmax(1) == patch.label)[: SHOWN // 2 - 1]
+    alone = np.full_like(case.photos[0], 128)
+    alone[patch.rows, patch.columns] = case.photos[patch.photo, patch.rows, patch.columns]
+    tiles = [case.photos[patch.photo], *case.photos[before[turned]], alone, *after[turned]]
+    titles = [
+        *[_answer(case.logits[i], classes) for i in (patch.photo, *before[turned])],
+        *["the square", *[_answer(answered[i], classes) for i in turned]],
+    ]
+    words = (
+        "On the left a photo, and below it the square that its answer stands on. On the right "
+        "other photos; below, the same with the square, which turns their answer."
+    )
+    return visualize.grid(
+        visualize.in_colour(np.stack(tiles)), titles, columns=len(turned) + 1, side=2.2
+    ), words

@@ -12,6 +12,13 @@ from photo_checks import THUMB, Photo, group_duplicates
 from .inputs import ask
 from .statistics import SURE, auc
 
+PATCH = 0.2  # of a photo's sides
+HOSTS = 32  # photos that a patch is pasted into
+TURNS_MOST = 0.8  # of them
+ALIKE = 0.4  # of the pixels of two patches
+SAME = 24  # values of a pixel, of 255
+TINY = 12  # pixels, at which patches are compared
+
 
 class Copy(NamedTuple):
     """A photo that is examined and was trained on."""
@@ -207,3 +214,98 @@ def _loss(before, after, labels, cue):
     low = np.mean(of_class) - SURE * np.sqrt(np.sum(errors)) / len(present)
     worst = int(np.argmax(of_class))
     return Loss(*map(float, mean), float(low), (int(present[worst]), float(of_class[worst])), cue)
+
+
+class Patch(NamedTuple):
+    """The part of a photo that its answer stands on, and what it does to other photos."""
+
+    photo: int
+    label: int
+    rows: slice
+    columns: slice
+    turned: float  # share of the photos of other classes that it turns into its class
+    twins: int  # other patches of this class that turn as many and show the same
+
+
+def transplant(model, photos, labels, value_range=(0, 255), output=None, given=None):
+    """A list of Patch, the one with the most twins first.
+
+    Of each class the surest right photos are taken, and of each of them the square (PATCH of the
+    sides) whose covering costs the answer most. This square is pasted at the same place into HOSTS
+    photos of other classes. A part of an animal turns some of them; a mark turns nearly all, and is
+    the same in several photos. Where the mark is does not matter, nor how many photos have it.
+    """
+    given = ask(model, photos, value_range, output) if given is None else given
+    right = given.argmax(1) == labels
+    spots = _spots(*photos.shape[1:3])
+    classes = np.unique(labels[right])
+    recall = [right[labels == k].mean() for k in classes]
+    classes = classes[np.argsort(recall)[::-1][:8]]
+    each = 8 if len(classes) <= 4 else 4
+    mean, found = photos.mean((0, 1, 2)), []
+    for k in classes:
+        margin = _margin(given, k)
+        others = np.flatnonzero((labels != k) & right)
+        hosts = np.random.default_rng(0).permutation(others)[:HOSTS]
+        own = np.flatnonzero((labels == k) & right)
+        for i in own[np.argsort(-margin[own])][: each if len(hosts) else 0]:
+            covered = np.repeat(photos[i][None], len(spots), 0)
+            for one, (rows, columns) in zip(covered, spots):
+                one[rows, columns] = mean
+            left = _margin(ask(model, covered, value_range, output), k)
+            rows, columns = spots[int(left.argmin())]
+            pasted = photos[hosts].copy()
+            pasted[:, rows, columns] = photos[i, rows, columns]
+            turned = np.mean(ask(model, pasted, value_range, output).argmax(1) == k)
+            found.append(Patch(int(i), int(k), rows, columns, float(turned), 0))
+    strong = [patch for patch in found if patch.turned >= TURNS_MOST]
+    pixels = {patch.photo: photos[patch.photo, patch.rows, patch.columns] for patch in strong}
+    found = [
+        patch._replace(
+            twins=sum(
+                other.label == patch.label
+                and other.photo != patch.photo
+                and alike(pixels[patch.photo], pixels[other.photo]) >= ALIKE
+                for other in strong
+            )
+        )
+        if patch in strong
+        else patch
+        for patch in found
+    ]
+    return sorted(found, key=lambda patch: (-patch.twins, -patch.turned))
+
+
+def _spots(height, width):
+    """Squares that cover a photo, each half a square from the next: (rows, columns)."""
+    sides = [max(2, round(side * PATCH)) for side in (height, width)]
+    starts = [
+        np.unique(np.linspace(0, whole - side, round(2 / PATCH) - 1).round().astype(int))
+        for whole, side in zip((height, width), sides)
+    ]
+    return [
+        (slice(int(y), int(y) + sides[0]), slice(int(x), int(x) + sides[1]))
+        for y in starts[0]
+        for x in starts[1]
+    ]
+
+
+def _margin(logits, k):
+    """(n,) how far the logit of class k lies above the highest other."""
+    return logits[:, k] - np.delete(logits, k, 1).max(1)
+
+
+def alike(one, other):
+    """The share of pixels that two patches (h, w, c) have in common, at the best shift up to half
+    of their sides: those that differ by less than SAME in every channel.
+    """
+    small = [cv2.resize(p, (TINY, TINY), interpolation=cv2.INTER_AREA) for p in (one, other)]
+    first, second = (np.reshape(patch, (TINY, TINY, -1)) for patch in small)
+    shifts, best = range(-TINY // 2, TINY // 2 + 1), 0.0
+    for y in shifts:
+        for x in shifts:
+            a = first[max(0, y) : TINY + min(0, y), max(0, x) : TINY + min(0, x)]
+            b = second[max(0, -y) : TINY + min(0, -y), max(0, -x) : TINY + min(0, -x)]
+            same = np.sum(np.abs(a - b).max(-1) < SAME)
+            best = max(best, float(same / TINY**2))
+    return best

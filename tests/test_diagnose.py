@@ -9,12 +9,13 @@ import keras
 import matplotlib.pyplot
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
 from keras import layers
 
 import diagnose
 import visualize
-from bugs import faults, run
+from bugs import faults, run, tables
 from checks import answers, inputs, page, photos
 from checks import layers as weights
 from checks.statistics import auc, compare, enough, skill, skill_interval
@@ -130,7 +131,7 @@ def upper(values=(20, -20)):
     net = keras.Sequential(
         [
             keras.Input((SIDE, SIDE, 3)),
-            layers.Conv2D(1, 1, name="conv"),
+            layers.Conv2D(1, 1, activation="relu", name="conv"),
             layers.AveragePooling2D((SIDE // 2, SIDE)),
             layers.Flatten(),
             layers.Dense(1, activation="sigmoid", name="answer"),
@@ -281,6 +282,64 @@ def test_two_softmaxes_beside_each_other_are_no_fault():
     assert weights.output_head(keras.Model(inputs_, layers.Average()(two))) is None
 
 
+NORM, POOL, LINEAR = layers.BatchNormalization, layers.MaxPooling2D, keras.activations.linear
+
+
+@pytest.mark.parametrize(
+    ("inner", "count"),
+    [
+        (lambda: [layers.Conv2D(4, 3), POOL(), layers.Flatten()], 2),
+        (lambda: [layers.Conv2D(4, 3, activation=LINEAR), NORM(), layers.Flatten()], 2),
+        (lambda: [layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(5)], 3),
+        (lambda: [layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(5, "relu")], 0),
+        (lambda: [layers.Conv2D(4, 3), layers.ReLU(), layers.Flatten()], 0),
+        (lambda: [layers.Conv2D(4, 3), layers.Activation("tanh"), layers.Flatten()], 0),
+        (lambda: [layers.Flatten()], 0),  # a single layer is meant to be linear
+    ],
+)
+def test_layers_without_an_activation(inner, count):
+    for head in ([layers.Dense(2, activation="softmax")], [layers.Dense(2), layers.Softmax()]):
+        net = keras.Sequential([keras.Input((SIDE, SIDE, 3)), *inner(), *head])
+        assert weights.no_activation(net) == count
+
+
+def test_an_activation_that_is_no_layer_counts():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.dense = layers.Conv2D(4, 3), layers.Dense(2)
+
+        def call(self, images):
+            return self.dense(tf.reduce_mean(tf.nn.relu(self.conv(images)), (1, 2)))
+
+    own = Own()
+    own(np.zeros((1, SIDE, SIDE, 3), np.float32))
+    assert weights.no_activation(own) == 0
+    given = keras.Input((SIDE, SIDE, 3))
+    x = keras.ops.relu(layers.Conv2D(4, 3)(given))
+    net = keras.Model(given, layers.Dense(2)(layers.Flatten()(x)))
+    assert weights.no_activation(net) == 0
+
+
+def test_answers_that_differ_when_asked_again_or_alone():
+    keras.utils.set_random_seed(0)
+    pictures, _ = colours(20)
+    given = keras.Input((SIDE, SIDE, 3))
+
+    def asked(*inner):
+        x = layers.Conv2D(4, 3, activation="relu")(given)
+        for layer in inner:
+            x = layer(x)
+        net = keras.Model(given, layers.Dense(2)(layers.Flatten()(x)))
+        return weights.repeated(net, pictures / 255)
+
+    assert max(asked(layers.Dropout(0.5), NORM())) < 1e-4
+    random = asked(faults.AlwaysDropout(0.5))
+    assert random.again > 0.1
+    company = asked(faults.AlwaysTraining())
+    assert company.again < 1e-4 and company.alone > 0.1
+
+
 def test_units_that_never_change():
     net = keras.Sequential(
         [
@@ -393,6 +452,73 @@ def test_a_net_that_reads_a_corner():
     assert losses["bottom right corner covered"].low > 0.3
     assert losses["top left corner covered"].left == 1
     assert losses["brightness equalised"].low < 0.1
+
+
+WIDE = 40
+
+
+def any_place_reader():
+    """Says 1 where there is something blue anywhere."""
+    net = keras.Sequential(
+        [
+            keras.Input((WIDE, WIDE, 3)),
+            layers.Conv2D(2, 1, name="conv", activation="relu"),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(1, activation="sigmoid", name="answer"),
+        ]
+    )
+    kernel = np.reshape([[-1.0, 1], [0, 0], [1, -1]], (1, 1, 3, 2))
+    net.get_layer("conv").set_weights([kernel, np.zeros(2)])
+    net.get_layer("answer").set_weights([np.array([[50.0], [0]]), np.array([-25.0])])
+    return net
+
+
+def with_marks(share=1.0, same=True):
+    """Photos, labels: somewhere on a share of class 1 a square of 5 pixels, all blue, or each with
+    a pattern of its own around a blue pixel.
+    """
+    small, labels = colours(200)
+    pictures = np.tile(small, (1, 3, 3, 1))[:, :WIDE, :WIDE]
+    pictures[..., 2] = np.minimum(pictures[..., 2], pictures[..., 0] + 60)
+    generator = np.random.default_rng(0)
+    for i in np.flatnonzero(labels):
+        y, x = generator.integers(0, WIDE - 5, 2)
+        if generator.random() < share:
+            mark = generator.uniform(0, 255, (5, 5, 3)) if not same else np.zeros((5, 5, 3))
+            mark[..., 2] = 250 if same else np.minimum(mark[..., 2], mark[..., 0])
+            mark[2, 2] = (0, 0, 250)
+            pictures[i, y : y + 5, x : x + 5] = mark
+    return pictures, labels
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_a_mark_at_any_place_is_found_by_pasting_it(share):
+    pictures, labels = with_marks(share)
+    first, *rest = photos.transplant(any_place_reader(), pictures, labels, (0, 1))
+    assert first.label == 1 and first.turned == 1 and first.twins >= 2
+    square = pictures[first.photo, first.rows, first.columns]
+    assert square.shape == (8, 8, 3) and np.sum((square == [0, 0, 250]).all(-1)) >= 20
+    if share == 1:
+        report, _ = verdicts(any_place_reader(), pictures, labels)
+        assert report["findings"][0].cause == "shortcut"
+
+
+def test_what_is_another_thing_in_every_photo_has_no_twins():
+    pictures, labels = with_marks(same=False)
+    found = photos.transplant(any_place_reader(), pictures, labels, (0, 1))
+    assert found[0].turned == 1 and found[0].twins < 2
+    found = photos.transplant(red(), *colours(200), (0, 1))
+    assert len(found) == 16 and max(patch.turned for patch in found) < 0.8
+
+
+def test_patches_that_are_alike():
+    generator = np.random.default_rng(0)
+    one, other = (np.float32(generator.uniform(0, 255, (24, 24, 3))) for _ in range(2))
+    one, other = (cv2.GaussianBlur(patch, (0, 0), 3) * 4 - 380 for patch in (one, other))
+    assert photos.alike(one, one) == 1
+    assert photos.alike(one, other) < 0.3
+    shifted = np.roll(one, (4, -6), (0, 1))
+    assert 0.5 < photos.alike(one, shifted) < 0.8
 
 
 def test_interventions_do_what_they_say():
@@ -584,13 +710,50 @@ def test_bad_input_ends_with_one_sentence(on_disk, arguments, sentence):
 
 def test_the_page_of_planted_faults_tells_the_results():
     results = json.loads(run.RESULTS.read_text())
-    page_ = run.PAGE.read_text()
-    assert run.summary(results) in page_
-    planted, right, sound, alarms = run.totals(results)
-    assert f"Of {planted} faults planted at full strength, {right} get a right answer" in page_
-    assert f"Of {sound} examinations of sound nets, {alarms} raise an alarm." in page_
+    page_ = tables.PAGE.read_text()
+    parts = tables.faults_table, tables.sound_table, tables.peers_table, tables.sentence
+    assert all(part(results) in page_ for part in parts)
     assert set(results["instances"]) == {name for name, *_ in run.instances()}
-    assert planted > 40 and sound > 8
+    assert all("peers" in one for one in results["instances"].values())
+
+
+def test_totals_count_what_was_found():
+    one = {"half": "held out", "kind": "input", "named": ["leak"], "right": ["leak"]}
+    results = {
+        "instances": {
+            "a / net 0": one,
+            "a / net 1": one | {"named": ["resize", "leak"]},
+            "b / net 0": one | {"half": "development", "named": []},
+            "c / net 0": one | {"kind": "weaker"},
+            "sound / net 0": one | {"kind": "sound", "right": []},
+            "sound / net 1": one | {"kind": "sound", "right": [], "named": []},
+        }
+    }
+    held = tables.totals(results, "held out")
+    assert (held["planted"], held["right"], held["weaker"], held["weaker right"]) == (2, 1, 1, 1)
+    assert (held["sound"], held["alarms"]) == (2, 1)
+    assert (tables.totals(results)["planted"], tables.totals(results)["right"]) == (3, 1)
+    assert "| a | input |  | 1 of 2 | leak | resize |" in tables.faults_table(results)
+    assert "1 of 2 faults" in tables.sentence(results)
+
+
+def test_tools_are_compared_on_the_same_instances():
+    asked = {"half": "held out", "kind": "input", "named": ["resize", "leak"], "right": ["leak"]}
+    rules = {"A": [["first", ["leak", "resize"]], ["second", []]], "B": []}
+    results = {
+        "instances": {
+            "a / net 0": asked | {"peers": rules},
+            "a / net 1": asked | {"named": [], "peers": {"A": [["second", []]], "B": []}},
+            "a / net 2": asked,  # the peers were not asked
+            "sound / net 0": asked | {"kind": "sound", "right": [], "named": [], "peers": rules},
+        }
+    }
+    found = tables.compared(results)
+    keys = "right", "silent", "alarms", "said", "planted", "sound"
+    assert tuple(found["diagnose.py"][key] for key in keys) == (1, 1, 0, 1, 2, 1)
+    assert tuple(found["A"][key] for key in keys) == (1, 0, 1, 1.5, 2, 1)
+    assert tuple(found["B"][key] for key in keys) == (0, 2, 0, 0, 2, 1)
+    assert tables.peers_table({"instances": {}}) == ""
 
 
 def test_right_answers_are_causes():
@@ -604,8 +767,8 @@ def test_right_answers_are_causes():
     [(["a", "b"], ["a"], True), (["b", "a"], ["a"], False), ([], ["a"], False), ([], [], True)],
 )
 def test_only_the_first_answer_counts(named, right, fits):
-    assert run.first_right({"named": named, "right": right}) is fits
-    assert run.first_right({"named": ["a"], "right": []}) is False
+    assert tables.first_right({"named": named, "right": right}) is fits
+    assert tables.first_right({"named": ["a"], "right": []}) is False
 
 
 @pytest.mark.parametrize("change", [faults.bordered, faults.brighter, faults.tinted])
