@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from bugs import faults, nets, peers, tables
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 WORK = HERE / "work"
+SHOWN = HERE / "models"
 MODELS = {
     "shipped": HERE.parent / "models" / "cats_vs_dogs.keras",
     "shapes": HERE.parent / "examples" / "shapes.keras",
@@ -41,8 +43,14 @@ OTHER = {  # sound nets on which nothing was developed
     "original": (nets.original, 8),
 }
 BUILDS = SMALL | OTHER
-SEEDS = (0, 1, 2)  # of the half on which limits were set
-HELD_OUT = (("residual", 3), ("normalised", 3), ("classic", 4))  # of the other half
+KEPT = {  # nets that DebuggingCNN.ipynb shows
+    "sound": "sound / normalised 0",
+    "marked": "a mark on all dogs / normalised 0",
+    "one_unit": "softmax on a single unit / normalised 0",
+    "by_heart": "200 photos, by heart / classic 0",
+}
+SEEDS = (0, 1)  # of the half on which limits were set
+HELD_OUT = (("residual", 3), ("classic", 4))  # of the other half
 
 
 class Bench:
@@ -79,7 +87,7 @@ class Bench:
 
     def fit(self, build, photos, labels, epochs=None, held=None, name=None, **options):
         """A net that is trained, or was: its file and its curve lie in bugs/work."""
-        file = WORK / f"{name or self.name}.keras".replace(" / ", ", ").replace(" ", "_")
+        file = file_of(name or self.name)
         if not file.exists():
             keras.utils.set_random_seed(self.seed)
             net = build()
@@ -142,8 +150,8 @@ def instances():
     for i, (fault, (kind, causes, plant, count)) in enumerate(faults.FAULTS.items()):
         shipped = kind == "shipped" or causes == {"label_noise"}
         for seed in SEEDS[:count]:
-            net = "classic" if seed == 1 and kind != "statistics" else "normalised"
-            net = "shipped" if shipped else net
+            net = "classic" if seed == 1 or (trains(kind, plant) and count == 1) else "normalised"
+            net = "shipped" if shipped else "normalised" if kind == "statistics" else net
             yield f"{fault} / {net} {seed}", "development", kind, causes, plant, net, seed, 0
         held = [("shipped", 3), ("shipped", 4)] if shipped else HELD_OUT
         held = [(net, seed) for net, seed in held if kind != "statistics" or net != "classic"]
@@ -168,6 +176,23 @@ def nothing(bench, net):
 def trains(kind, plant):
     """Whether a fault is planted by training, and so given what builds a net."""
     return kind == "trained" or plant.__qualname__.startswith("cue")
+
+
+def file_of(name):
+    return WORK / f"{name}.keras".replace(" / ", ", ").replace(" ", "_")
+
+
+def keep():
+    """Copy the nets that are shown, without their optimizers, and their curves."""
+    SHOWN.mkdir(exist_ok=True)
+    for short, name in KEPT.items():
+        file = file_of(name)
+        if file.exists():
+            net = visualize.load_model(file)
+            alone = keras.models.clone_model(net)
+            alone.set_weights(net.get_weights())
+            alone.save(SHOWN / f"{short}.keras")
+            shutil.copy(file.with_suffix(".json"), SHOWN / f"{short}.json")
 
 
 def main(arguments=None):
@@ -199,6 +224,7 @@ def main(arguments=None):
         partial.write_text(json.dumps(results, indent=1) + "\n")
         os.replace(partial, RESULTS)
     tables.write(results)
+    keep()
 
 
 if __name__ == "__main__":
