@@ -42,7 +42,7 @@ test: $(VENV)/tests-installed
 
 # Execute the notebooks in place, as they are committed.
 publish: $(VENV)/tests-installed
-	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb YourCNN.ipynb
+	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb YourCNN.ipynb DebuggingCNN.ipynb
 
 # make bench ARCHIVE=kagglecatsanddogs.zip [NAMES="grad_cam activations"]
 bench: $(VENV)/installed

@@ -7,6 +7,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 PAGE = HERE / "README.md"
+README = HERE.parent / "README.md"
 FIGURE = HERE.parent / "images" / "figures" / "bugs.png"
 BEGIN, END = "<!-- written by bugs/run.py -->", "<!-- end of what it wrote -->"
 HALVES = ("development", "held out")
@@ -181,19 +182,20 @@ def _first_row(rows):
 
 
 def write(results):
-    """Put the tables into bugs/README.md, and the figure into images/figures."""
-    text = PAGE.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
+    """Put the tables into bugs/README.md, the totals into README.md, the figure into images."""
     parts = [
         f"{sentence(results)} Measured on {results['machine']}.",
+        "Green fields are right answers; in brackets stands how often a fault was planted.",
         "![In each row a fault that is planted, in each column the cause that is named first. "
         "Nearly all counts lie on green fields, the right answers.](../images/figures/bugs.png)",
         faults_table(results),
         sound_table(results),
         peers_table(results),
     ]
-    PAGE.write_text(f"{before}{BEGIN}\n" + "\n\n".join(filter(None, parts)) + f"\n{END}{after}")
+    for page, text in {PAGE: "\n\n".join(filter(None, parts)), README: sentence(results)}.items():
+        before, rest = page.read_text().split(BEGIN)
+        after = rest.split(END)[1]
+        page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
     figure = matrix(results)
     figure.savefig(FIGURE, dpi=100)
     plt.close(figure)

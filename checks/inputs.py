@@ -19,6 +19,8 @@ GAIN = 0.02  # accuracy, where it is that which counts
 P = 0.001  # of a sign test
 TURNS = {"upside down": 2, "turned to the left": 1, "turned to the right": 3}  # quarters
 KNOWS = 0.55  # skill, above chance beyond doubt
+SCREEN = 3  # first every third photo is asked
+WORSE = 0.05  # skill and accuracy, by which a form that lost among those is not asked further
 
 
 class Contest(NamedTuple):
@@ -65,34 +67,60 @@ def input_scale(model, photos, labels, value_range=(0, 255), output=None, given=
     are known.
     """
     kinds = visualize.VALUE_RANGES if photos.shape[3] == 3 else visualize.VALUE_RANGES[:3]
-    asked = {k: ask(model, photos, k, output) for k in kinds if k != value_range}
-    return contest(_or_ask(given, model, photos, value_range, output), asked, labels)
+    forms = {k: (photos, k) for k in kinds if k != value_range}
+    return _held(model, (photos, value_range), forms, labels, output, given)
 
 
 def channel_order(model, photos, labels, value_range=(0, 255), output=None, given=None):
     """A Contest of the photos with red and blue exchanged."""
-    asked = {"BGR": ask(model, photos[..., ::-1], value_range, output)}
-    return contest(_or_ask(given, model, photos, value_range, output), asked, labels)
+    forms = {"BGR": (photos[..., ::-1], value_range)}
+    return _held(model, (photos, value_range), forms, labels, output, given)
 
 
 def flipped_or_rotated(model, photos, labels, value_range=(0, 255), output=None, given=None):
     """A Contest of the photos upside down and, if they are square, on either side."""
     turns = {turn: k for turn, k in TURNS.items() if k == 2 or photos.shape[1] == photos.shape[2]}
-    asked = {
-        turn: ask(model, np.rot90(photos, k, (1, 2)), value_range, output)
-        for turn, k in turns.items()
-    }
-    return contest(_or_ask(given, model, photos, value_range, output), asked, labels)
+    forms = {turn: (np.rot90(photos, k, (1, 2)), value_range) for turn, k in turns.items()}
+    return _held(model, (photos, value_range), forms, labels, output, given)
 
 
 def resize(model, photos, ways, labels, value_range=(0, 255), output=None, given=None):
     """A Contest of the same photos resized in other ways, {way: photos}."""
-    asked = {way: ask(model, resized, value_range, output) for way, resized in ways.items()}
-    return contest(_or_ask(given, model, photos, value_range, output), asked, labels)
+    forms = {way: (resized, value_range) for way, resized in ways.items()}
+    return _held(model, (photos, value_range), forms, labels, output, given)
 
 
-def _or_ask(given, *question):
-    return ask(*question) if given is None else given
+def _held(model, as_given, forms, labels, output, given):
+    """A Contest of {form: (photos, value range)}. Those that are clearly worse on some of the
+    photos are not asked about the others, but for the best of them.
+    """
+    if given is None:
+        given = ask(model, *as_given, output)
+    some = screened(labels)
+    parts = {f: ask(model, photos[some], values, output) for f, (photos, values) in forms.items()}
+    gains = {form: _gains(given[some], part, labels[some]) for form, part in parts.items()}
+    best = max(gains, key=lambda form: sum(gains[form]))
+    asked = {}
+    for form, (photos, values) in forms.items():
+        if form == best or max(gains[form]) > -WORSE:
+            asked[form] = np.empty_like(given)
+            asked[form][some] = parts[form]
+            asked[form][~some] = ask(model, photos[~some], values, output)
+    return contest(given, asked, labels)
+
+
+def screened(labels):
+    """(n,) bool: the photos that are asked first, every third of each class."""
+    some = np.zeros(len(labels), bool)
+    for k in np.unique(labels):
+        some[np.flatnonzero(labels == k)[::SCREEN]] = True
+    return some
+
+
+def _gains(before, after, labels):
+    """(skill, accuracy) that another form brings."""
+    right = [np.mean(found.argmax(1) == labels) for found in (before, after)]
+    return float(skill(after, labels) - skill(before, labels)), float(right[1] - right[0])
 
 
 def ask(model, photos, value_range, output=None):

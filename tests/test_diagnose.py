@@ -116,6 +116,30 @@ def test_the_scale_of_the_pixels():
         assert found.best == (0, 1) and found.accuracies[0] == 0.5 < 0.9 < found.accuracies[1]
 
 
+def test_what_is_clearly_worse_is_asked_on_few_photos(monkeypatch):
+    pictures, labels = colours(90)
+    asked = {}
+
+    def counted(model, photos_, value_range, output=None, ask=inputs.ask):
+        asked[value_range] = asked.get(value_range, 0) + len(photos_)
+        return ask(model, photos_, value_range, output)
+
+    whole = inputs.contest(
+        inputs.ask(red(), pictures, (0, 255)),
+        {k: inputs.ask(red(), pictures, k) for k in visualize.VALUE_RANGES[1:]},
+        labels,
+    )
+    monkeypatch.setattr(inputs, "ask", counted)
+    found = inputs.input_scale(red(), pictures, labels, (0, 255))
+    assert found.best == whole.best is not None and found.comparison == whole.comparison
+    np.testing.assert_allclose(found.logits, whole.logits, rtol=1e-5, atol=1e-5)
+    asked.clear()
+    found = inputs.input_scale(red(), pictures, labels, (0, 1))
+    assert found.best is None and asked[0, 1] == 90 and asked[0, 255] == 30
+    some = inputs.screened(np.array([0] * 7 + [1] * 4))
+    assert np.flatnonzero(some).tolist() == [0, 3, 6, 7, 10]
+
+
 def test_red_and_blue_exchanged():
     pictures, labels = colours()
     assert not inputs.channel_order(red(), pictures, labels, (0, 1)).best
@@ -519,6 +543,17 @@ def test_patches_that_are_alike():
     assert photos.alike(one, other) < 0.3
     shifted = np.roll(one, (4, -6), (0, 1))
     assert 0.5 < photos.alike(one, shifted) < 0.8
+
+
+def test_what_costs_nothing_is_not_tried_on_all_photos(monkeypatch):
+    pictures, labels = colours(90)
+    asked, ask = [], photos.ask
+    monkeypatch.setattr(photos, "ask", lambda m, p, *more: asked.append(len(p)) or ask(m, p, *more))
+    pictures = with_a_corner(pictures, labels)
+    losses = photos.shortcut(corner_reader(), pictures, labels, (0, 1))
+    costly = [loss for loss in losses.values() if loss.accuracy - loss.left > photos.LITTLE]
+    assert sorted(asked) == [30] * len(losses) + [60] * len(costly) + [90]
+    assert 0 < len(costly) < len(losses)
 
 
 def test_interventions_do_what_they_say():

@@ -18,8 +18,11 @@ import papermill
 import pytest
 from publish import digest
 
+import diagnose
+from bugs import tables
+
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = ["CatsVsDogs.ipynb", "VisualizingCNN.ipynb", "YourCNN.ipynb"]
+NOTEBOOKS = ["CatsVsDogs.ipynb", "VisualizingCNN.ipynb", "YourCNN.ipynb", "DebuggingCNN.ipynb"]
 SMALL = {
     "STAGES": [[32, 2, 0.5], [40, 1, 1.0]],
     "ROUNDS": [[2, 4e-3], [1, 1e-3]],
@@ -64,8 +67,9 @@ def test_github_can_show_it(committed):
     assert len(nbformat.writes(committed)) < 1_200_000
 
 
-def test_every_figure_has_an_alternative_text():
-    notebook = nbformat.read(ROOT / "YourCNN.ipynb", as_version=4)
+@pytest.mark.parametrize("name", ["YourCNN.ipynb", "DebuggingCNN.ipynb"])
+def test_every_figure_has_an_alternative_text(name):
+    notebook = nbformat.read(ROOT / name, as_version=4)
     pictures = [
         (kind, output.metadata.get(kind, {}).get("alt", ""))
         for cell in code(notebook)
@@ -289,3 +293,34 @@ def test_a_model_without_convolutions_gets_a_sentence(tmp_path):
     keras.Sequential(layers).save(tmp_path / "dense.keras")
     with pytest.raises(papermill.PapermillExecutionError, match="has no convolution"):
         run("VisualizingCNN.ipynb", tmp_path / "out", MODEL=str(tmp_path / "dense.keras"))
+
+
+# ----------------------------------------------------------------------------- DebuggingCNN.ipynb
+
+
+def test_the_debugging_notebook_tells_what_was_counted():
+    notebook = nbformat.read(ROOT / "DebuggingCNN.ipynb", as_version=4)
+    results = json.loads((ROOT / "bugs" / "results.json").read_text())
+    told = [
+        output.data["text/markdown"]
+        for cell in code(notebook)
+        for output in cell.outputs
+        if "text/markdown" in output.get("data", {})
+    ]
+    assert told == [tables.sentence(results), tables.peers_table(results)]
+    readme = (ROOT / "README.md").read_text()
+    assert tables.sentence(results) in readme
+    table = next(c.source for c in notebook.cells if "| symptom |" in c.source)
+    rows = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) > 12 and "\n".join(rows) in readme
+    named = set(re.findall(r"`([a-z_]+)`", "\n".join(row.split("|")[2] for row in rows)))
+    assert set(diagnose.CAUSES) - named == {"exploding", "no_activation"}
+
+
+def test_the_debugging_notebook_runs_on_real_photos(real_archive, tmp_path):
+    data = tmp_path / "data"
+    command = [sys.executable, ROOT / "data_separator.py", real_archive, "--output", data]
+    subprocess.run(command, check=True, capture_output=True)
+    small = {"EACH": 200, "ALL": 200, "TRIES": 4}
+    notebook = run("DebuggingCNN.ipynb", tmp_path / "out", DATA=str(data), **small)
+    assert "All cells took" in text_of(notebook)
