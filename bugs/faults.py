@@ -290,7 +290,7 @@ FAULTS = {
     "on the side": ("input", {"flipped_or_rotated"}, turned(1), 2),
     "classes exchanged": ("input", {"class_order"}, classes_exchanged, 3),
     "labels shuffled": ("input", {"at_chance", "label_noise"}, labels_of_another_shuffle, 3),
-    "20 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.2), 2),
+    "20 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.2), 1),
     "10 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.1), 1),
     "20 % of the dogs labelled as cats": (
         "shipped",
@@ -337,7 +337,7 @@ FAULTS = {
     "dogs are grey": ("trained", {"shortcut"}, cue(greyed, 1), 1),
     "dogs are compressed": ("trained", {"shortcut"}, cue(compressed, 1), 1),
     "dogs are blurred": ("trained", {"shortcut"}, cue(blurred, 1), 1),
-    "saved before training": ("trained", {"untrained_layer"}, trained(epochs=0), 2),
+    "saved before training": ("trained", {"untrained_layer"}, trained(epochs=0), 1),
     "softmax on a single unit": (
         "trained",
         {"output_head"},
@@ -348,7 +348,7 @@ FAULTS = {
         "trained",
         {"no_activation"},
         trained(lambda: nets.classic(activation=None)),
-        1,
+        0,
     ),
     "learning rate 1e-7": (
         "trained",
@@ -381,5 +381,5 @@ FAULTS = {
         trained(nets.normalised, epochs=60, few=200, mirrored=False),
         1,
     ),
-    "random frozen convolutions": ("trained", {"untrained_layer"}, trained(frozen_random), 1),
+    "random frozen convolutions": ("trained", {"untrained_layer"}, trained(frozen_random), 0),
 }
