@@ -1,6 +1,7 @@
 """Small nets and the photos that they are trained on, for planting faults."""
 
-from pathlib import Path  # noqa: I001
+import functools  # noqa: I001
+from pathlib import Path
 
 import visualize  # first, since it keeps TensorFlow's start-up messages quiet
 import cv2
@@ -14,10 +15,9 @@ SIDE = 64
 CLASSES = ("cats", "dogs")
 
 
-def read(data, split, each, skip=0, side=SIDE, crop=False):
-    """Photos (n, side, side, 3) uint8 and labels (n,), `each` of each class after `skip` others,
-    squashed, or cut to their middle.
-    """
+@functools.lru_cache(4)
+def read(data, split, each, skip=0, side=SIDE):
+    """Photos (n, side, side, 3) uint8 and labels (n,), `each` of each class after `skip` others."""
     files, labels = [], []
     for label, name in enumerate(CLASSES):
         some = visualize.photos_in(Path(data, split, name))[skip : skip + each]
@@ -26,9 +26,6 @@ def read(data, split, each, skip=0, side=SIDE, crop=False):
     photos = np.empty((len(files), side, side, 3), np.uint8)
     for photo, file in zip(photos, files):
         full = cv2.imread(str(file))[..., ::-1]
-        if crop:
-            top, left = (max(0, long - min(full.shape[:2])) // 2 for long in full.shape[:2])
-            full = full[top : full.shape[0] - top, left : full.shape[1] - left]
         photo[:] = cv2.resize(full, (side, side), interpolation=cv2.INTER_AREA)
     return photos, np.array(labels)
 

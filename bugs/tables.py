@@ -86,8 +86,8 @@ def totals(results, half=None):
 
 
 def compared(results):
-    """{tool: {"right", "silent", "alarms", "said"}} on the instances of both halves that every
-    tool was asked about: how many faults at full strength have a right answer anywhere among what
+    """{tool: {"right", "silent", "alarms", "said"}} on the instances that every tool was
+    asked about: how many faults at full strength have a right answer anywhere among what
     it says, of how many it says nothing, in how many sound nets it sees a fault, and how much it
     says of a fault, as a mean.
     """

@@ -749,7 +749,9 @@ def test_the_page_of_planted_faults_tells_the_results():
     parts = tables.faults_table, tables.sound_table, tables.peers_table, tables.sentence
     assert all(part(results) in page_ for part in parts)
     assert set(results["instances"]) == {name for name, *_ in run.instances()}
-    assert all("peers" in one for one in results["instances"].values())
+    asked = {one["half"] for one in results["instances"].values() if "peers" in one}
+    others = {one["half"] for one in results["instances"].values() if "peers" not in one}
+    assert asked == {"development"} and others == {"held out"}
 
 
 def test_totals_count_what_was_found():
