@@ -398,16 +398,23 @@ def about_photos(case, train):
         case.model, case.photos, labels, case.value_range, case.output, case.logits
     )
     limit = LIMITS["shortcut"]
-    excess = {
-        what: loss.low - limit if loss.cue is None else min(loss.low - 0.5 * limit, loss.cue - CUE)
-        for what, loss in losses.items()
-    }
+    excess = {}
+    for what, loss in losses.items():
+        if loss.cue is not None:
+            excess[what] = min(loss.low - 0.5 * limit, loss.cue - CUE)
+        elif what in photos.INSTEAD:
+            middle = losses[photos.INSTEAD[what]]
+            more = (loss.accuracy - loss.left) - (middle.accuracy - middle.left)
+            excess[what] = min(loss.low - limit, more)
     worst = max(excess, key=excess.get)
     loss = losses[worst]
     message = (
         f"With the {worst}, {loss.left:.1%} are right instead of {loss.accuracy:.1%}; class "
         f"{loss.worst[0]} loses {loss.worst[1]:.1%}."
     )
+    if worst in photos.INSTEAD:
+        middle = losses[photos.INSTEAD[worst]]
+        message += f" As much of the middle costs {middle.accuracy - middle.left:.1%}."
     if loss.cue is not None:
         message += f" By itself it tells the classes apart with a skill of {loss.cue:.2f}."
     if excess[worst] > 0:

@@ -12,6 +12,7 @@ from photo_checks import THUMB, Photo, group_duplicates
 from .inputs import ask, screened
 from .statistics import SURE, auc
 
+NATURAL = 0.01  # of the trained photos have a twin among them: then twins are no copies
 PATCH = 0.2  # of a photo's sides
 HOSTS = 32  # photos that a patch is pasted into
 TURNS_MOST = 0.8  # of them
@@ -31,17 +32,30 @@ class Copy(NamedTuple):
 
 def leak(photos, trained):
     """A list of Copy: photos (n, h, w, c) that show the same as one of the `trained`, or its mirror
-    image. From 0 to 255; found as data_separator.py finds duplicates.
+    image. From 0 to 255; found as data_separator.py finds duplicates. Where the trained ones are
+    alike among themselves, as drawings can be, only the same pixels count.
     """
     sets = [photos, trained, np.asarray(trained)[:, :, ::-1]]
     marks = [_fingerprint(photo) for some in sets for photo in some]
-    found = {}
+    found, twins = {}, set()
     for group in group_duplicates(marks):
         examined = [i for i in group if i < len(photos)]
         others = sorted(i - len(photos) for i in group if i >= len(photos))
+        alike = {i % len(trained) for i in others}
+        twins |= alike if len(alike) > 1 else set()
         for i in examined if others else ():
-            found[i] = Copy(i, others[0] % len(trained), others[0] >= len(trained))
-    return [found[i] for i in sorted(found)]
+            found[i] = [Copy(i, k % len(trained), k >= len(trained)) for k in others]
+    if len(twins) > NATURAL * len(trained):
+        found = {
+            i: [c for c in copies if _is_same(photos, trained, c)] for i, copies in found.items()
+        }
+    return [found[i][0] for i in sorted(found) if found[i]]
+
+
+def _is_same(photos, trained, copy):
+    other = np.float32(trained[copy.trained])
+    other = other[:, ::-1] if copy.mirrored else other
+    return np.abs(np.float32(photos[copy.examined]) - other).max() <= 2
 
 
 def _fingerprint(photo):
@@ -124,7 +138,9 @@ def interventions(photos):
     done = {"border covered": photos.copy()}
     done["border covered"][:, :y] = done["border covered"][:, -y:] = mean
     done["border covered"][:, :, :x] = done["border covered"][:, :, -x:] = mean
+    done["middle covered"] = _middle_covered(photos, 0.54, mean)  # as much as of the border
     y, x = max(1, round(height * 0.22)), max(1, round(width * 0.22))
+    done["centre covered"] = _middle_covered(photos, 0.22, mean)  # as much as of a corner
     corners = {
         "top left": (slice(y), slice(x)),
         "top right": (slice(y), slice(-x, None)),
@@ -146,6 +162,21 @@ def interventions(photos):
     done["sharpness taken away"] = np.stack([_blurred(photo, small) for photo in photos])
     done["file quality equalised"] = np.stack([_compressed(photo) for photo in photos])
     return done
+
+
+# What a covered place is compared with: a net that sees the object loses more by its middle.
+INSTEAD = {"border covered": "middle covered"} | {
+    f"{corner} corner covered": "centre covered"
+    for corner in ("top left", "top right", "bottom left", "bottom right")
+}
+
+
+def _middle_covered(photos, share, mean):
+    height, width = photos.shape[1:3]
+    y, x = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
+    covered = photos.copy()
+    covered[:, y : height - y, x : width - x] = mean
+    return covered
 
 
 def cues(photos):

@@ -424,6 +424,18 @@ def test_copies_of_training_photos_are_found_also_mirrored():
     assert photos.leak(natural(20, seed=1), trained) == []
 
 
+def test_drawings_that_are_alike_are_no_copies():
+    generator = np.random.default_rng(0)
+    kinds = natural(4)
+    trained, examined = (
+        np.clip(np.repeat(kinds, 10, 0) + generator.normal(0, 3, (40, 48, 48, 3)), 0, 255)
+        for _ in range(2)
+    )
+    assert photos.leak(examined, trained) == []
+    examined[5], examined[6] = trained[7], trained[8, :, ::-1]
+    assert [copy.examined for copy in photos.leak(examined, trained)] == [5, 6]
+
+
 def test_memory():
     found = photos.memorised(np.ones(300), np.arange(300) % 4 > 0)
     assert (found.trained, found.others) == (1, 0.75) and 0.1 < found.low < 0.25
@@ -543,6 +555,30 @@ def test_patches_that_are_alike():
     assert photos.alike(one, other) < 0.3
     shifted = np.roll(one, (4, -6), (0, 1))
     assert 0.5 < photos.alike(one, shifted) < 0.8
+
+
+@pytest.mark.parametrize(("middle", "verdict"), [(0.99, "fault"), (0.6, "fine")])
+def test_a_border_counts_only_if_it_costs_more_than_the_middle(monkeypatch, middle, verdict):
+    pictures, labels = colours(100)
+    whole = photos.Loss(1.0, 1.0, -0.1, (0, 0.0), None)
+    losses = dict.fromkeys(photos.interventions(pictures), whole)
+    losses["border covered"] = photos.Loss(1.0, 0.7, 0.2, (1, 0.6), None)
+    losses["middle covered"] = photos.Loss(1.0, middle, 0.0, (1, 0.1), None)
+    monkeypatch.setattr(photos, "shortcut", lambda *given: losses)
+    report, found = verdicts(red(), pictures, labels)
+    assert found["shortcut"] == verdict
+    (said,) = (f.message for f in report["findings"] if f.cause == "shortcut")
+    assert "border covered, 70.0% are right" in said or verdict == "fine"
+
+
+def test_as_much_of_the_middle_as_of_the_border_is_covered():
+    pictures = np.zeros((1, 100, 60, 3), np.float32)
+    pictures[0, 0, 0] = 255  # so that the mean shows where it was put
+    done = photos.interventions(pictures)
+    shares = {what: (changed[0] != pictures[0]).any(-1).mean() for what, changed in done.items()}
+    for place, instead in photos.INSTEAD.items():
+        assert shares[place] == pytest.approx(shares[instead], abs=0.02)
+    assert not (done["middle covered"] != pictures)[:, :20].any()
 
 
 def test_what_costs_nothing_is_not_tried_on_all_photos(monkeypatch):
