@@ -260,14 +260,6 @@ def trained(build=None, epochs=None, few=None, only=None, **options):
     return plant
 
 
-def sorted_by_class(bench, sound):
-    """Each epoch takes all cats and then all dogs."""
-    photos, labels = bench.train[0][::2], bench.train[1][::2]
-    order = np.argsort(labels, kind="stable")
-    net = bench.fit(sound, photos, labels, order=order)
-    return dict(model=net, train=(photos[::5], labels[::5]))
-
-
 def nine_to_one(labels):
     """All cats, and every ninth dog."""
     return np.r_[np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[::9]]
@@ -280,7 +272,8 @@ def frozen_random():
     return net
 
 
-# name: (kind of planting, the right answers, plant, how often it is planted for development)
+# name: (kind of planting, the right answers, plant, how often it is planted for development). What
+# needs a training of its own is planted in one half only: 0 is the one that is held out.
 FAULTS = {
     "0 to 255 instead of 0 to 1": ("input", {"input_scale"}, fed((0, 255)), 2),
     "-1 to 1 instead of 0 to 1": ("input", {"input_scale"}, fed((-1, 1)), 2),
@@ -328,15 +321,15 @@ FAULTS = {
     "dropout always on": ("weights", {"random_answer"}, edited(dropout_always_on), 2),
     "a softmax on top": ("weights", {"output_head"}, edited(softmax_on_top), 2),
     "a mark on all dogs": ("trained", {"shortcut"}, cue(marked, 1), 2),
-    "a mark on half of the dogs": ("weaker", {"shortcut"}, cue(marked, 0.5), 1),
-    "a mark on a tenth of the dogs": ("weaker", {"shortcut"}, cue(marked, 0.1), 1),
-    "a mark anywhere on all dogs": ("trained", {"shortcut"}, cue(marked_anywhere, 1), 1),
-    "a border on all dogs": ("trained", {"shortcut"}, cue(bordered, 1), 1),
-    "dogs are brighter": ("trained", {"shortcut"}, cue(brighter, 1), 1),
-    "dogs have a tint": ("trained", {"shortcut"}, cue(tinted, 1), 1),
-    "dogs are grey": ("trained", {"shortcut"}, cue(greyed, 1), 1),
-    "dogs are compressed": ("trained", {"shortcut"}, cue(compressed, 1), 1),
-    "dogs are blurred": ("trained", {"shortcut"}, cue(blurred, 1), 1),
+    "a mark on half of the dogs": ("weaker", {"shortcut"}, cue(marked, 0.5), 0),
+    "a mark on a tenth of the dogs": ("weaker", {"shortcut"}, cue(marked, 0.1), 0),
+    "a mark anywhere on all dogs": ("trained", {"shortcut"}, cue(marked_anywhere, 1), 0),
+    "a border on all dogs": ("trained", {"shortcut"}, cue(bordered, 1), 0),
+    "dogs are brighter": ("trained", {"shortcut"}, cue(brighter, 1), 0),
+    "dogs have a tint": ("trained", {"shortcut"}, cue(tinted, 1), 0),
+    "dogs are grey": ("trained", {"shortcut"}, cue(greyed, 1), 0),
+    "dogs are compressed": ("trained", {"shortcut"}, cue(compressed, 1), 0),
+    "dogs are blurred": ("trained", {"shortcut"}, cue(blurred, 1), 0),
     "saved before training": ("trained", {"untrained_layer"}, trained(epochs=0), 1),
     "softmax on a single unit": (
         "trained",
@@ -348,7 +341,7 @@ FAULTS = {
         "trained",
         {"no_activation"},
         trained(lambda: nets.classic(activation=None)),
-        0,
+        1,
     ),
     "learning rate 1e-7": (
         "trained",
@@ -356,13 +349,7 @@ FAULTS = {
         trained(epochs=1, rate=1e-7),
         2,
     ),
-    "nine cats to a dog": ("trained", {"threshold"}, trained(only=nine_to_one), 1),
-    "sorted by class": (
-        "trained",
-        {"threshold", "constant_answer", "at_chance"},
-        sorted_by_class,
-        1,
-    ),
+    "nine cats to a dog": ("trained", {"threshold"}, trained(only=nine_to_one), 0),
     "learning rate 3": (
         "trained",
         {"constant_answer", "at_chance", "not_finite", "dead_filters", "exploding"},
@@ -381,5 +368,5 @@ FAULTS = {
         trained(nets.normalised, epochs=60, few=200, mirrored=False),
         1,
     ),
-    "random frozen convolutions": ("trained", {"untrained_layer"}, trained(frozen_random), 0),
+    "random frozen convolutions": ("trained", {"untrained_layer"}, trained(frozen_random), 1),
 }

@@ -50,9 +50,9 @@ def digits(count, skip=0):
     return np.uint8(np.clip(np.stack(large), 0, 255))[..., None], found.target[some]
 
 
-def normalised(filters=(24, 48, 96, 96), head="sigmoid", units=1, channels=3, **options):
+def normalised(filters=(24, 48, 96, 96), head="sigmoid", units=1, **options):
     """Convolutions with batch normalisation, and the mean of the last maps."""
-    model = keras.Sequential([keras.Input((SIDE, SIDE, channels))])
+    model = keras.Sequential([keras.Input((SIDE, SIDE, 3))])
     for i, count in enumerate(filters):
         if i:
             model.add(layers.MaxPooling2D())
@@ -64,11 +64,9 @@ def normalised(filters=(24, 48, 96, 96), head="sigmoid", units=1, channels=3, **
     return model
 
 
-def classic(
-    filters=(24, 48, 64, 64), head="sigmoid", units=1, activation="relu", channels=3, **options
-):
+def classic(filters=(24, 48, 64, 64), head="sigmoid", units=1, activation="relu", **options):
     """Convolutions and poolings, flattened into a dense layer, as in most first tutorials."""
-    model = keras.Sequential([keras.Input((SIDE, SIDE, channels))])
+    model = keras.Sequential([keras.Input((SIDE, SIDE, 3))])
     for count in filters:
         model.add(layers.Conv2D(count, 3, activation=activation, **options))
         model.add(layers.MaxPooling2D())
@@ -92,10 +90,6 @@ def residual(width=32):
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, layers.Dense(2, activation="softmax")(x))
-
-
-def grey():
-    return classic(channels=1)
 
 
 def ten_digits():
@@ -134,14 +128,12 @@ def train(
     mirrored=True,
     scale=255,
     seed=0,
-    order=None,
     held=None,
 ):
     """Train on photos from 0 to 255, divided by `scale`, with a cosine schedule.
 
-    `order` (n,) are the photos in the order in which each epoch takes them, drawn anew for None;
-    `held` other photos, as they are fed, and labels. The curve: {"loss", "accuracy", "val_loss",
-    "val_accuracy": a number for each epoch, "learning_rate": the first one}.
+    `held` are other photos, as they are fed, and labels. The curve: {"loss", "accuracy",
+    "val_loss", "val_accuracy": a number for each epoch, "learning_rate": the first one}.
     """
     keras.utils.set_random_seed(seed)
     generator = np.random.default_rng(seed)
@@ -152,7 +144,7 @@ def train(
     model.compile(keras.optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
     curve = {}
     for _ in range(epochs):
-        taken = generator.permutation(len(photos)) if order is None else order
+        taken = generator.permutation(len(photos))
         some = np.float32(photos[taken]) / scale
         if mirrored:
             flip = generator.random(len(some)) < 0.5

@@ -39,7 +39,6 @@ BUILDS = {  # and how many epochs a sound net is trained
     "normalised": (nets.normalised, 8),
     "classic": (nets.classic, 10),
     "residual": (nets.residual, 10),
-    "grey": (nets.grey, 10),
     "digits": (nets.ten_digits, 30),
 }
 KEPT = {  # nets that DebuggingCNN.ipynb shows
@@ -83,11 +82,6 @@ class Bench:
         each = 50 if self.net == "shipped" else EACH
         train = nets.read(data, "train", each, first % 7500, side)
         examined = nets.read(data, "validation", count, skip, side)
-        if self.net == "grey":
-            train, examined = (
-                (np.uint8(photos.mean(-1, keepdims=True)), labels)
-                for photos, labels in (train, examined)
-            )
         return train, examined
 
     def fit(self, build, photos, labels, epochs=None, held=None, name=None, **options):
@@ -160,14 +154,14 @@ def instances():
         held = [("shipped", 3)] if shipped else HELD_OUT
         held = [(net, seed) for net, seed in held if kind != "statistics" or net != "classic"]
         if trains(kind, plant):
-            held = [held[i % len(held)]] if count < 2 else []
+            held = [] if count else [held[i % len(held)]]
         for net, seed in held:
             sample = 2 if not shipped else seed
             yield f"{fault} / {net} {seed}", "held out", kind, causes, plant, net, seed, sample
     sound = [(net, seed, "development", (0, 1)) for net, seed in DEVELOPED]
     sound += [("shipped", 0, "held out", (2, 3))]
     sound += [(net, seed, "held out", (2, 3)) for net, seed in HELD_OUT]
-    sound += [(net, 0, "held out", (0, 1)) for net in ("grey", "shapes")]
+    sound += [("shapes", 0, "held out", (0, 1))]
     for net, seed, half, samples in sound:
         for sample in samples:
             name = f"sound / {net} {seed}, sample {sample}"
