@@ -321,6 +321,5 @@ def test_the_debugging_notebook_runs_on_real_photos(real_archive, tmp_path):
     data = tmp_path / "data"
     command = [sys.executable, ROOT / "data_separator.py", real_archive, "--output", data]
     subprocess.run(command, check=True, capture_output=True)
-    small = {"EACH": 200, "ALL": 200, "TRIES": 4}
-    notebook = run("DebuggingCNN.ipynb", tmp_path / "out", DATA=str(data), **small)
+    notebook = run("DebuggingCNN.ipynb", tmp_path / "out", DATA=str(data), ALL=250)
     assert "All cells took" in text_of(notebook)
