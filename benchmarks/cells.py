@@ -28,7 +28,7 @@ def training(parameters):
         program.append(source)
         if "parameters" in tags:
             program += [f"{name} = {value!r}" for name, value in parameters.items()]
-        if "model.fit(" in source:
+        if source.startswith("history = train("):
             return "\n\n".join(program)
     raise ValueError(f"No cell of {NOTEBOOK.name} trains.")
 

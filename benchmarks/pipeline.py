@@ -11,9 +11,8 @@ CLASSES = ["cats", "dogs"]
 
 
 def _ours(data):
-    """Batches of the notebook, whose photos are decoded once for all epochs of a stage.
-
-    So each epoch decodes its part of them: here, of the last stage, a ninth of what it reads.
+    """Batches of the notebook, whose photos are decoded once for all epochs of a stage, and kept on
+    disk. So each epoch decodes its part of them: here, of the last stage, a ninth of what it reads.
     """
     import cells
 
@@ -21,8 +20,8 @@ def _ours(data):
     epochs, strength = next(stage[1:] for stage in notebook.STAGES if stage[0] == SIDE)
     side = SIDE * 5 // 4
     notebook.DATA = data
-    varied = notebook.batches(*notebook.load("train", side), SIDE, strength)
-    share = tempfile.TemporaryDirectory()
+    cache, share = tempfile.TemporaryDirectory(), tempfile.TemporaryDirectory()
+    varied = notebook.batches("train", SIDE, strength, 0, cache.name)
     for kind in CLASSES:
         files = sorted(Path(data, "train", kind).iterdir())[: STEPS * BATCH // epochs // 2]
         folder = Path(share.name, "part", kind)
@@ -33,7 +32,7 @@ def _ours(data):
     def batches():
         notebook.DATA = share.name
         notebook.load("part", side)
-        return varied
+        return varied if cache.name else None  # which keeps the folder
 
     return batches
 
@@ -127,8 +126,8 @@ def train(make, data):
     import keras
 
     notebook = cells.definitions()
-    keras.mixed_precision.set_global_policy(notebook.PRECISION)
-    model = notebook.build_model(normalization=notebook.FusedBatchNormalization)
+    keras.mixed_precision.set_global_policy(notebook.trainer.precision())
+    model = notebook.build_model(normalization=notebook.trainer.FusedBatchNormalization)
     loss = keras.losses.BinaryCrossentropy(label_smoothing=0.05)
     model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=False)
     # Not fit, which would compile anew at each call.

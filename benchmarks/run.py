@@ -3,13 +3,14 @@
     python benchmarks/run.py [NAME ...] [--archive kagglecatsanddogs.zip] [--data data]
                              [--minutes 60] [--repetitions N] [--table]
 
-NAME is any of grad_cam, grad_cam_mobilenet, activations, filter_patterns, pipeline,
+NAME is any of grad_cam, grad_cam_mobilenet, activations, filter_patterns, passes, pipeline,
 pipeline_in_training, separator, separator_from_folder, growth and training; none is all.
 Needs benchmarks/requirements.txt; the separators and growth also need `unzip` and Microsoft's
-archive of the photos; pipeline and training the folders that data_separator.py makes of it. Each
-name, once measured, goes into benchmarks/results.json; from that file come the table in README.md
-and images/figures/training.png (--table: only these). A training that was stopped goes on; delete
-benchmarks/work to train afresh. Leave the machine alone meanwhile.
+archive of the photos; passes, pipeline and training the folders that data_separator.py makes of
+it. Each name, once measured, goes into benchmarks/results.json; from that file come the table in
+benchmarks/README.md, two sentences in README.md and images/figures/training.png (--table: only
+these). A training that was stopped goes on; delete benchmarks/work to train afresh. Leave the
+machine alone meanwhile.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import views
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
-README = HERE.parent / "README.md"
+README, FRONT = HERE / "README.md", HERE.parent / "README.md"
 FIGURE = HERE.parent / "images" / "figures" / "training.png"
 WORK = HERE / "work"  # trainings that can go on, and what can be deleted at any time
 MARKS = "<!-- written by benchmarks/run.py -->\n", "<!-- end of what it wrote -->"
@@ -89,6 +90,7 @@ BENCHMARKS = {
     "grad_cam_mobilenet": compared(views.GRAD_CAM, mobilenet, 5),
     "activations": compared(views.ACTIVATIONS, our_net, 7),
     "filter_patterns": compared(views.PATTERNS, our_net, 3, warm_up=0),
+    "passes": lambda args: {"rows": views.passes(args.data.resolve())},
     "pipeline": compared(pipeline.READING, data, 3),
     "pipeline_in_training": compared(pipeline.TRAINING, data, 3),
     "separator": compared(separator.FROM_ARCHIVE, archive, 5),
@@ -110,7 +112,7 @@ TITLES = {
 }
 NEEDS = {
     "archive": {"separator", "separator_from_folder", "growth"},
-    "data": {"pipeline", "pipeline_in_training", "training"},
+    "data": {"passes", "pipeline", "pipeline_in_training", "training"},
 }
 
 
@@ -124,8 +126,6 @@ def told(row, ours):
     scale, ratio = ours.get("amount", 1) / row.get("amount", 1), row["ratio"]
     spread = f"**{ratio['median']:.2f}** ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})"
     made = ""
-    if "found" in row:
-        made = f"{row['found']:.0%} of {row['alive']:,} found"
     if "pairs" in row:
         made = (
             f"{row['photos']:,} photos; {row['broken_files']} broken files, "
@@ -140,7 +140,7 @@ def told(row, ours):
 
 
 def table(results):
-    """The lines of the README's table."""
+    """The lines of the table."""
     yield "| work | with | time | times ours (spread) | peak memory | what came of it |"
     yield "|---|---|---|---|---|---|"
     for name, title in TITLES.items():
@@ -184,6 +184,14 @@ def sentences(results):
             "Of the time of training at 144 pixels, by the fastest rounds, the wait for photos is "
             f"{', '.join(shares)}."
         )
+    if "passes" in results:
+        rows = results["passes"]["rows"].items()
+        shares = ", ".join(f"{row['passes']:.0%} ({label})" for label, row in rows)
+        tries = max(row["tries"] for _, row in rows)
+        yield (
+            f"Patterns that pass when they are pasted into photos, of up to {tries:,} tries each, "
+            f"measured on {results['passes']['date']}: {shares}."
+        )
     if "growth" in results:
         grown = results["growth"]["photos"].values()
         times = [f"{row['seconds']['median']:.2g} s for {row['photos']:,}" for row in grown]
@@ -204,9 +212,32 @@ def sentences(results):
 
 
 def block(results):
-    """What stands between the marks in README.md."""
+    """What stands between the marks in benchmarks/README.md."""
     lines = [*table(results), "", *(f"- {sentence}" for sentence in sentences(results))]
     return MARKS[0] + "".join(f"{line}\n" for line in lines) + MARKS[1]
+
+
+def short(results):
+    """What stands between the marks in the front page's README.md: two sentences."""
+    heat, drawn = (results[name]["rows"] for name in ("grad_cam", "filter_patterns"))
+
+    def times(rows, label):
+        return f"{rows[label]['ratio']['median']:.1f} times the time with {label}"
+
+    rows = results.get("passes", {}).get("rows", {})
+    shares = {label: f"{row['passes']:.0%}" for label, row in rows.items()}
+    worth = (
+        f" Of our patterns {shares.pop('ours')} pass when they are pasted into photos; "
+        f"{', '.join(f'{share} ({label})' for label, share in shares.items())}."
+        if shares
+        else ""
+    )
+    machine = f"{results['grad_cam']['processor']}, {results['grad_cam']['cores']} cores"
+    return (
+        f"{MARKS[0]}On {machine}, Grad-CAM takes {times(heat, 'tf-keras-vis')} and "
+        f"{times(heat, 'tf-explain')}, patterns of all filters {times(drawn, 'tf-keras-vis')} and "
+        f"{times(drawn, 'the loop of the textbook')}.{worth}\n{MARKS[1]}"
+    )
 
 
 def read():
@@ -214,10 +245,12 @@ def read():
 
 
 def tell(results):
-    """Write the README's table and the figure of the training."""
-    text = README.read_text()
-    begin, end = text.index(MARKS[0]), text.index(MARKS[1]) + len(MARKS[1])
-    measure.replace(README, text[:begin] + block(results) + text[end:])
+    """Write the table and the figure of the training."""
+    for page, told_there in ((README, block(results)), (FRONT, short(results))):
+        text = page.read_text()
+        begin = text.index(MARKS[0])
+        end = text.index(MARKS[1], begin) + len(MARKS[1])
+        measure.replace(page, text[:begin] + told_there + text[end:])
     if "training" in results:
         history = json.loads((HERE.parent / "models" / "metrics.json").read_text())["history"]
         training.draw(results["training"], history, FIGURE)

@@ -157,24 +157,9 @@ def activations_model_per_layer(name):
 STEPS = 24  # of gradient ascent, ours and the peers'
 
 
-def _share(model, drawn):
-    """Share of the filters, but for the dead, that move more on their pattern than on any photo.
-
-    `drawn` is {layer: (indices of filters, their patterns)}. The 200 training photos that they are
-    compared with, and which filters are dead on them, are in models/filter_responses.npz.
-    """
-    import numpy as np
-
-    import visualize
-
-    known = np.load(ROOT / "models" / "filter_responses.npz")
-    found = []
-    for layer, (chosen, patterns) in drawn.items():
-        reached = visualize.responses(model, patterns, layer)[np.arange(len(chosen)), chosen]
-        alive = known[f"{layer}/fires"][chosen] > 0
-        found += list((reached > known[f"{layer}/highest"][chosen])[alive])
-    amount = sum(len(chosen) for chosen, _ in drawn.values())
-    return {"amount": amount, "alive": len(found), "found": float(np.mean(found))}
+def _amount(drawn):
+    """Of `drawn`, {layer: (indices of filters, their patterns)}."""
+    return {"amount": sum(len(chosen) for chosen, _ in drawn.values())}
 
 
 def _sample(model):
@@ -205,7 +190,7 @@ def patterns(name):
             for layer in visualize.convolution_layers(model)
         }
 
-    return work, lambda drawn: _share(model, drawn)
+    return work, _amount
 
 
 def patterns_tf_keras_vis(name, options=dict):
@@ -228,7 +213,7 @@ def patterns_tf_keras_vis(name, options=dict):
             drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=STEPS, **options())
         return drawn
 
-    return work, lambda drawn: _share(model, drawn)
+    return work, _amount
 
 
 def patterns_tf_keras_vis_tuned(name):
@@ -275,7 +260,70 @@ def patterns_eager_loop(name):
             drawn[layer] = chosen, np.stack([pattern(part, k) for k in chosen])
         return drawn
 
-    return work, lambda drawn: _share(model, drawn)
+    return work, _amount
+
+
+# ------------------------------------------------------------- what the patterns are worth, untimed
+
+SEEN = ("conv4", "conv5", "conv6", "conv7", "conv8", "conv9", "conv10")  # 25 pixels and more
+PHOTOS = 500  # from the validation split, and HOSTS others, into which patterns are pasted
+HOSTS = 8
+
+
+def passes(data):
+    """The rows of what people draw: {contender: {"passes": share, "tries": n}}.
+
+    A pattern passes in a photo if, pasted into it by `visualize.pasted_responses`, it moves its
+    filter more than 99 of 100 of PHOTOS do. Photos that do that by themselves are not counted.
+    """
+    import keras
+    import numpy as np
+
+    import visualize
+
+    ours = _model("ours")
+    keras.utils.set_random_seed(0)
+    untrained = keras.models.clone_model(ours)
+    side = ours.input_shape[1]
+    files = [visualize.photos_in(Path(data, "validation", kind)) for kind in ("cats", "dogs")]
+    some = [f for kind in files for f in kind[: PHOTOS // 2]]
+    photos, _ = visualize.load_photos(some, side)
+    hosts, _ = visualize.load_photos([f for kind in files for f in kind[-HOSTS // 2 :]], side)
+
+    def drawn_by_us(model, **options):
+        chosen, _ = _sample(model)
+        return {
+            layer: (
+                chosen[layer],
+                visualize.filter_patterns(model, layer, chosen[layer], **options)[0],
+            )
+            for layer in SEEN
+        }
+
+    contenders = {
+        "ours": (ours, lambda: drawn_by_us(ours)),
+        "ours, plain ascent": (ours, lambda: drawn_by_us(ours, jitter=0, decorrelate=False)),
+        "ours, of the net before training": (untrained, lambda: drawn_by_us(untrained)),
+    }
+    for label, contender in list(PATTERNS.items())[1:]:
+        contenders[label] = ours, contender("ours")[0]
+    limits, rows = {}, {}
+    for label, (model, draw) in contenders.items():
+        won = tries = 0
+        for layer, (chosen, patterns) in draw().items():
+            if layer not in SEEN:
+                continue
+            if (key := (id(model), layer)) not in limits:
+                limits[key] = np.quantile(visualize.responses(model, photos, layer), 0.99, axis=0)
+            limit = limits[key][chosen, None]
+            patterns = np.clip(np.asarray(patterns, np.float32), 0, 255)
+            pasted = visualize.pasted_responses(model, layer, chosen, patterns, hosts)
+            counted = limit > visualize.responses(model, hosts, layer)[:, chosen].T
+            won += int(np.sum((pasted > limit) & counted))
+            tries += int(np.sum(counted))
+        rows[label] = {"passes": won / tries, "tries": tries}
+        print(f"{label}: {won / tries:.1%} of {tries:,}", flush=True)
+    return rows
 
 
 # ------------------------------------------------------------------------------------- the rows

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,20 +17,25 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+from PIL import Image, ImageSequence
 from publish import digest
 
 import diagnose
+import visualize
 from bugs import tables
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ["CatsVsDogs.ipynb", "VisualizingCNN.ipynb", "YourCNN.ipynb", "DebuggingCNN.ipynb"]
+PATTERNS = ROOT / "images" / "figures" / "patterns.jpg"  # drawn by examples/patterns.py
 SMALL = {
     "STAGES": [[32, 2, 0.5], [40, 1, 1.0]],
     "ROUNDS": [[2, 4e-3], [1, 1e-3]],
+    "CURE_STAGES": [[40, 1, 1.0]],
     "BATCH": 8,
     "PRECISION": "float32",
+    "EVERY": 1,
+    "SAMPLE": 40,
 }
-QUICK = {"STEPS": 2, "MOST_LAYERS": 3, "MOST_FILTERS": 4}
 
 
 def code(notebook):
@@ -67,12 +73,10 @@ def test_github_can_show_it(committed):
     assert len(nbformat.writes(committed)) < 1_200_000
 
 
-@pytest.mark.parametrize("name", ["YourCNN.ipynb", "DebuggingCNN.ipynb"])
-def test_every_figure_has_an_alternative_text(name):
-    notebook = nbformat.read(ROOT / name, as_version=4)
+def test_every_figure_has_an_alternative_text(committed):
     pictures = [
         (kind, output.metadata.get(kind, {}).get("alt", ""))
-        for cell in code(notebook)
+        for cell in code(committed)
         for output in cell.outputs
         for kind in output.get("data", {})
         if kind.startswith("image/")
@@ -88,7 +92,9 @@ def test_cells_are_short_and_explained(committed):
 
 
 @pytest.mark.parametrize(
-    "figure", sorted((ROOT / "images" / "figures").glob("*.jpg")), ids=lambda p: p.stem
+    "figure",
+    sorted(set((ROOT / "images" / "figures").glob("*.jpg")) - {PATTERNS}),
+    ids=lambda p: p.stem,
 )
 def test_a_figure_of_the_readme_is_the_notebooks(figure):
     pictures = [
@@ -129,9 +135,21 @@ def run(name, out, **parameters):
     return nbformat.read(out / name, as_version=4)
 
 
+def trained_photos(models, side):
+    """The training photos of the fixture `trained`, (n, side, side, 3)."""
+    rows = keras.utils.image_dataset_from_directory(
+        Path(json.loads((models / "data.json").read_text()), "train"),
+        image_size=(side, side),
+        interpolation="area",
+        verbose=False,
+    )
+    return np.rint(np.concatenate([photos for photos, _ in rows]))
+
+
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
+    (models / "data.json").write_text(json.dumps(str(data)))
     notebook = run("CatsVsDogs.ipynb", models / "run", DATA=str(data), MODELS=str(models), **SMALL)
     return models, notebook
 
@@ -149,6 +167,30 @@ def test_training_learns_and_keeps_what_it_measured(trained):
     assert model.input_shape == (None, metrics["image_size"], metrics["image_size"], 3)
     assert model.dtype_policy.name == "float32"
     assert f"Test accuracy {metrics['test_accuracy']:.2%}" in text_of(notebook)
+    assert [line["epoch"] for line in metrics["turned"]["history"]] == [4]
+    assert list(metrics["turned"]["validation_changed"]) == list(metrics["validation_changed"])
+    cured = keras.models.load_model(models / "turned.keras")
+    weights = zip(cured.get_weights()[:-2], model.get_weights()[:-2])
+    assert any(np.abs(one - other).max() > 1e-6 for one, other in weights)
+
+
+def test_what_is_stored_of_the_filters_is_true(trained):
+    """Looked up afresh: responses and patches come from the photos that the seed draws."""
+    models, _ = trained
+    net = keras.models.load_model(models / "cats_vs_dogs.keras")
+    stored = np.load(models / "filter_responses.npz")
+    photos = trained_photos(models, net.input_shape[1])
+    for layer in ("conv1", "conv6", "conv10"):
+        found = visualize.responses(net, photos, layer)
+        assert (stored[f"{layer}/highest"] <= found.max(axis=0) + 1e-3).all()
+        assert (stored[f"{layer}/often"] <= stored[f"{layer}/highest"] + 1e-6).all()
+        assert ((stored[f"{layer}/fires"] > 0) == (stored[f"{layer}/highest"] > 0)).all()
+    sheet = cv2.imread(str(models / "patches.jpg"))
+    assert sheet.shape == (
+        48 * sum(len(stored[name]) for name in stored if "shown" in name),
+        432,
+        3,
+    )
 
 
 def test_a_finished_training_is_not_repeated(trained, data, tmp_path):
@@ -160,7 +202,7 @@ def test_a_finished_training_is_not_repeated(trained, data, tmp_path):
         re.findall(r"^epoch.*$", text_of(notebook), re.MULTILINE) for notebook in (first, second)
     ]
     assert lines[0] == lines[1]
-    assert len(lines[0]) == 3
+    assert len(lines[0]) == 4  # with the one of the cure
 
 
 def test_another_training_in_the_same_place_is_refused(trained, data, tmp_path):
@@ -224,52 +266,28 @@ def test_training_on_two_devices(data, tmp_path):
     assert metrics["history"][-1]["accuracy"] > 0.9
 
 
-def nested(classes, activation):
-    backbone = keras.applications.MobileNetV2(
-        include_top=False, weights=None, input_shape=(64, 64, 3), alpha=0.35
+def test_the_views_of_the_trained_model(trained, tmp_path):
+    given = {"MODEL": str(trained[0] / "cats_vs_dogs.keras"), "STEPS": 2}
+    notebook = run(
+        "VisualizingCNN.ipynb", tmp_path, TURNED=str(trained[0] / "turned.keras"), **given
     )
-    return keras.Sequential(
-        [
-            keras.Input((64, 64, 3)),
-            keras.layers.Rescaling(1 / 127.5, -1),
-            backbone,
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(classes, activation=activation),
-        ]
-    )
-
-
-def plain(classes, activation):
-    return keras.Sequential(
-        [
-            keras.Input((40, 40, 3)),
-            keras.layers.Conv2D(6, 3, activation="relu"),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Conv2D(8, 3, activation="relu"),
-            keras.layers.Flatten(),
-            keras.layers.Dense(classes, activation=activation),
-        ]
-    )
-
-
-@pytest.mark.parametrize(
-    ("build", "classes", "activation"),
-    [(plain, 1, "sigmoid"), (plain, 3, "softmax"), (nested, 2, "softmax")],
-)
-def test_the_views_of_a_readers_own_model_and_photos(build, classes, activation, tmp_path):
-    build(classes, activation).save(tmp_path / "my.keras")
-    make_photos(tmp_path / "photos", 2, np.random.default_rng(0))
-    photos = str(tmp_path / "photos" / "cats")
-    model = str(tmp_path / "my.keras")
-    notebook = run("VisualizingCNN.ipynb", tmp_path / "out", MODEL=model, PHOTOS=photos, **QUICK)
-    assert "all: " in text_of(notebook)
+    assert "filters never fire on 40 training photos" in text_of(notebook)
     assert not [o for c in code(notebook) for o in c.outputs if o.get("name") == "stderr"]
 
 
-def test_the_views_of_the_trained_model(trained, tmp_path):
-    model = str(trained[0] / "cats_vs_dogs.keras")
-    notebook = run("VisualizingCNN.ipynb", tmp_path, MODEL=model, **QUICK)
-    assert "200 training photos" in text_of(notebook)
+def test_the_views_are_of_one_net_and_name_the_notebook_for_others(tmp_path):
+    net = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
+    net.save(tmp_path / "other.keras")
+    with pytest.raises(papermill.PapermillExecutionError, match="open YourCNN.ipynb for your own"):
+        run("VisualizingCNN.ipynb", tmp_path / "out", MODEL=str(tmp_path / "other.keras"))
+
+
+def test_what_is_stored_of_another_net_is_not_shown(trained, tmp_path):
+    for name in ("filter_responses.npz", "patches.jpg", "metrics.json"):
+        shutil.copy(ROOT / "models" / name, tmp_path)
+    shutil.copy(trained[0] / "cats_vs_dogs.keras", tmp_path)
+    with pytest.raises(papermill.PapermillExecutionError, match="is missing or of another net"):
+        run("VisualizingCNN.ipynb", tmp_path, MODEL=str(tmp_path / "cats_vs_dogs.keras"), STEPS=1)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +311,24 @@ def test_a_model_without_convolutions_gets_a_sentence(tmp_path):
     keras.Sequential(layers).save(tmp_path / "dense.keras")
     with pytest.raises(papermill.PapermillExecutionError, match="has no convolution"):
         run("VisualizingCNN.ipynb", tmp_path / "out", MODEL=str(tmp_path / "dense.keras"))
+
+
+def test_all_patterns_are_drawn_and_one_grows(tmp_path):
+    layers = [
+        keras.Input((32, 32, 3)),
+        keras.layers.Conv2D(100, 3, name="first"),
+        keras.layers.Conv2D(4, 3, name="second"),
+    ]
+    keras.Sequential(layers).save(tmp_path / "net.keras")
+    command = [sys.executable, "examples/patterns.py", tmp_path / "net.keras", tmp_path / "out"]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    sheet = cv2.imread(str(tmp_path / "out" / "patterns.jpg"))
+    # 100 filters fill four rows of 32, and 4 filters one; between the layers stand headings.
+    assert sheet.shape == (2 * 18 + 4 * 66 - 2 + 64, 32 * 66 - 2, 3)
+    assert sheet[-30, 300:].min() > 240 and sheet[-30, :200].std() > 5
+    with Image.open(tmp_path / "out" / "ascent.gif") as film:
+        frames = [np.asarray(film.convert("RGB"), float) for _ in ImageSequence.Iterator(film)]
+    assert len(frames) > 5 and frames[0].std() < 12 < frames[-1].std()
 
 
 # ----------------------------------------------------------------------------- DebuggingCNN.ipynb

@@ -942,3 +942,61 @@ def test_models_that_are_no_image_classifiers_are_refused():
         visualize.grad_cam(dense, photos())
     with pytest.raises(ValueError, match="a classifier"):
         visualize.grad_cam(sequential(trunk()), photos())
+
+
+# -------------------------------------------------------------------------- patterns, pasted
+
+
+def one_filter(kernel):
+    """A net whose only filter, of 8 x 8 pixels, is the mean over the colours of `kernel`."""
+    net = keras.Sequential([keras.Input((40, 56, 3)), keras.layers.Conv2D(1, 8, name="only")])
+    weights = np.repeat(kernel[:, :, None, None], 3, axis=2) / 192
+    net.get_layer("only").set_weights([weights.astype(np.float32), np.zeros(1)])
+    return net
+
+
+def test_a_coarse_pattern_survives_pasting_and_a_fine_one_does_not():
+    photos = np.full((5, 40, 56, 3), 128, np.uint8)
+    fine = np.indices((8, 8)).sum(axis=0) % 2 * 2 - 1
+    coarse = np.where(np.arange(8) < 4, -1, 1) * np.ones((8, 1))
+    for kernel, share in ((coarse, 0.6), (fine, 0.1)):
+        net = one_filter(kernel)
+        pattern = np.repeat(127.5 + 127.5 * kernel[None, ..., None], 3, axis=3)
+        large = np.repeat(np.repeat(pattern, 2, axis=1), 2, axis=2) if kernel is coarse else pattern
+        hosts = np.full((1, 40, 56, 3), 127.5, np.float32)
+        hosts[0, 4:12, 4:12] = pattern[0]
+        whole = visualize.responses(net, hosts, "only")[0, 0]
+        pasted = visualize.pasted_responses(net, "only", [0], large, photos)
+        assert pasted.shape == (1, 5)
+        assert (pasted > share * whole).all() == (kernel is coarse)
+
+
+def test_a_pattern_is_pasted_shrunk_near_the_middle_into_each_photo(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "visualize.patterns.responses",
+        lambda model, images, layer: seen.append(images) or np.zeros((len(images), 3)),
+    )
+    net = one_filter(np.ones((8, 8)))
+    photos = np.zeros((6, 40, 56, 3), np.uint8)
+    patterns = np.full((2, 10, 20, 3), 200, np.float32)
+    visualize.pasted_responses(net, "only", [2, 1], patterns, photos)
+    corners = []
+    for hosts in seen:
+        for host in hosts:
+            rows, columns = np.nonzero(host[..., 0])
+            assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (8, 16)
+            assert np.allclose(host[host > 0], 200)
+            corners.append((rows.min(), columns.min()))
+    assert len(seen) == 2 and len(set(corners)) > 4
+    assert np.abs(np.mean(corners, axis=0) - [16, 20]).max() < 4
+    assert np.abs(corners - np.array([16, 20])).max(axis=0)[0] <= 5
+    assert not photos.any()
+
+
+def test_what_cannot_be_pasted_gets_a_sentence():
+    net = one_filter(np.ones((8, 8)))
+    photos = np.zeros((1, 40, 56, 3), np.uint8)
+    for filters, shape in (([0], (1, 50, 20, 3)), ([0, 0], (1, 20, 20, 3))):
+        with pytest.raises(ValueError, match="do not fit photos"):
+            visualize.pasted_responses(net, "only", filters, np.zeros(shape, np.float32), photos)

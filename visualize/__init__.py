@@ -51,7 +51,14 @@ from .files import (
 )
 from .heatmaps import default_layer, evidence, grad_cam, occlusion, rank_correlation
 from .labels import best_pairing, classes_of_folders, confusion, interval
-from .patterns import Objective, filter_patterns, objective, receptive_field, responses
+from .patterns import (
+    Objective,
+    filter_patterns,
+    objective,
+    pasted_responses,
+    receptive_field,
+    responses,
+)
 from .recording import (
     CONVOLUTIONS,
     NORMALISATIONS,
@@ -109,6 +116,7 @@ __all__ = [
     "objective",
     "occlusion",
     "overlay",
+    "pasted_responses",
     "photos_in",
     "probabilities",
     "rank_correlation",

@@ -1,0 +1,111 @@
+"""What keeps a training going, beside what test_notebooks.py sees of it."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import trainer
+
+
+def compiled():
+    keras.utils.set_random_seed(0)
+    net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, activation="sigmoid")])
+    optimizer = keras.optimizers.AdamW(0.1)
+    optimizer.build(net.trainable_variables)
+    net.compile(optimizer, "binary_crossentropy", metrics=["accuracy"])
+    return net
+
+
+def fitted(folder, epochs, net=None, settings=(1,), every=1):
+    """A net after that many epochs of 4 steps in all, and its Training."""
+    net = net or compiled()
+    state = trainer.Training(folder, net, 4, list(settings), every)
+    state.side = 2
+    x = np.random.default_rng(0).normal(size=(8, 2))
+    y = x[:, :1] > 0
+    net.fit(
+        x,
+        y,
+        batch_size=2,
+        initial_epoch=state.done,
+        epochs=epochs,
+        validation_data=(x, y),
+        callbacks=[state],
+        shuffle=False,
+        verbose=0,
+    )
+    return net, state
+
+
+def test_a_training_in_two_parts_ends_like_one(tmp_path):
+    whole, _ = fitted(tmp_path / "whole", 4)
+    fitted(tmp_path / "parts", 2)
+    parts, state = fitted(tmp_path / "parts", 4)
+    for one, other in zip(whole.get_weights(), parts.get_weights()):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    assert [line["epoch"] for line in state.history] == [1, 2, 3, 4]
+    assert state.history == json.loads((tmp_path / "parts" / "history.json").read_text())
+
+
+def test_an_empty_folder_starts_from_the_net_as_it_is(tmp_path):
+    net, _ = fitted(tmp_path / "first", 2)
+    before = [weight.copy() for weight in net.get_weights()]
+    _, state = fitted(tmp_path / "first" / "second", 2, net)
+    assert state.done == 2 and state.history == []
+    assert all((a == b).all() for a, b in zip(before, net.get_weights()))
+    _, state = fitted(tmp_path / "first" / "second", 3, net)
+    assert [line["epoch"] for line in state.history] == [3]
+
+
+def test_what_was_written_after_the_last_weights_is_forgotten(tmp_path):
+    fitted(tmp_path, 2)
+    file = tmp_path / "history.json"
+    lines = json.loads(file.read_text())
+    file.write_text(json.dumps([*lines, lines[-1] | {"epoch": 3}]))
+    _, state = fitted(tmp_path, 2)
+    assert [line["epoch"] for line in state.history] == [1, 2]
+
+
+def test_every_second_epoch_is_printed_also_when_it_is_done_already(tmp_path, capsys):
+    fitted(tmp_path, 4, every=2)
+    first = capsys.readouterr().out
+    assert [line.split()[1] for line in first.splitlines()] == ["2", "4"]
+    fitted(tmp_path, 4, every=2)
+    assert capsys.readouterr().out == first
+
+
+def test_other_settings_are_refused(tmp_path):
+    fitted(tmp_path, 1)
+    with pytest.raises(ValueError, match="other photos or parameters"):
+        fitted(tmp_path, 1, settings=(2,))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell it")
+def test_the_peak_of_the_memory_stays_when_it_was_given_back():
+    before = trainer.peak_memory()
+    large = np.ones(300_000_000, np.uint8)
+    during = trainer.peak_memory()
+    del large
+    assert before < 1e12 and during > before - 1 and during > 300_000_000
+    assert trainer.peak_memory() >= during
+
+
+def test_the_machine_is_told():
+    assert trainer.precision() in ("float32", "mixed_bfloat16")
+    assert "cores" in trainer.hardware() or "GPU" in trainer.hardware()
+
+
+def test_the_fused_normalisation_does_what_the_plain_one_does():
+    x = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
+    plain, fused = keras.layers.BatchNormalization(), trainer.FusedBatchNormalization()
+    np.testing.assert_allclose(plain(x, training=True), fused(x, training=True), atol=1e-4)
+    np.testing.assert_allclose(plain.moving_mean, fused.moving_mean, rtol=1e-4)
+    # Keras' own keeps the variance of the photos, the fused one that which is unbiased.
+    count = 4 * 5 * 6
+    grown = (np.asarray(fused.moving_variance) - 0.99) / (np.asarray(plain.moving_variance) - 0.99)
+    np.testing.assert_allclose(grown, count / (count - 1), rtol=1e-3)
+    fused.moving_variance.assign(plain.moving_variance)
+    np.testing.assert_allclose(plain(x), fused(x), atol=1e-4)
