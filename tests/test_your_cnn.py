@@ -9,13 +9,28 @@ import pytest
 from keras import layers
 from nbconvert import HTMLExporter
 from scipy.stats import spearmanr
-from test_notebooks import ROOT, code, make_photos, nested, run, text_of
+from test_notebooks import ROOT, code, make_photos, run, text_of
 
 import visualize
 from examples import shapes
 from visualize import notebook as helpers
 
 SMALL = {"STEPS": 2, "LAYERS": 2, "FILTERS": 3, "EXPLAINED": 2}
+
+
+def nested(classes, activation):
+    backbone = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_shape=(64, 64, 3), alpha=0.35
+    )
+    return keras.Sequential(
+        [
+            keras.Input((64, 64, 3)),
+            keras.layers.Rescaling(1 / 127.5, -1),
+            backbone,
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(classes, activation=activation),
+        ]
+    )
 
 
 def build(shape, *inside):
