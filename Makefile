@@ -40,9 +40,10 @@ test: $(VENV)/tests-installed
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest -q tests
 
-# Execute the notebooks in place, as they are committed.
+# Execute the notebooks in place, as they are committed, and draw all patterns.
 publish: $(VENV)/tests-installed
 	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb YourCNN.ipynb DebuggingCNN.ipynb
+	$(BIN)/python examples/patterns.py
 
 # make bench ARCHIVE=kagglecatsanddogs.zip [NAMES="grad_cam activations"]
 bench: $(VENV)/installed

@@ -42,8 +42,9 @@ def fitted(folder, epochs, net=None, settings=(1,), every=1):
 
 def test_a_training_in_two_parts_ends_like_one(tmp_path):
     whole, _ = fitted(tmp_path / "whole", 4)
-    fitted(tmp_path / "parts", 2)
+    first = fitted(tmp_path / "parts", 2)[1].history
     parts, state = fitted(tmp_path / "parts", 4)
+    assert state.history[:2] == first  # with their seconds: they were not trained again
     for one, other in zip(whole.get_weights(), parts.get_weights()):
         np.testing.assert_allclose(one, other, rtol=1e-5)
     assert [line["epoch"] for line in state.history] == [1, 2, 3, 4]
@@ -93,8 +94,22 @@ def test_the_peak_of_the_memory_stays_when_it_was_given_back():
     assert trainer.peak_memory() >= during
 
 
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [
+        ("sse avx2 fma", "float32"),
+        ("avx512f avx512_bf16", "mixed_bfloat16"),
+        ("amx_bf16 amx_tile", "mixed_bfloat16"),
+    ],
+)
+def test_short_numbers_are_taken_where_the_processor_computes_in_them(flags, policy, monkeypatch):
+    monkeypatch.setattr(trainer.Path, "exists", lambda file: True)
+    monkeypatch.setattr(trainer.Path, "read_text", lambda file: f"flags\t: {flags}\n")
+    monkeypatch.setattr(trainer.tf.config, "list_physical_devices", lambda kind: [])
+    assert trainer.precision() == policy
+
+
 def test_the_machine_is_told():
-    assert trainer.precision() in ("float32", "mixed_bfloat16")
     assert "cores" in trainer.hardware() or "GPU" in trainer.hardware()
 
 

@@ -975,12 +975,13 @@ def test_a_pattern_is_pasted_shrunk_near_the_middle_into_each_photo(monkeypatch)
     seen = []
     monkeypatch.setattr(
         "visualize.patterns.responses",
-        lambda model, images, layer: seen.append(images) or np.zeros((len(images), 3)),
+        lambda model, images, layer: seen.append(images) or np.tile(np.arange(3), (len(images), 1)),
     )
     net = one_filter(np.ones((8, 8)))
     photos = np.zeros((6, 40, 56, 3), np.uint8)
     patterns = np.full((2, 10, 20, 3), 200, np.float32)
-    visualize.pasted_responses(net, "only", [2, 1], patterns, photos)
+    found = visualize.pasted_responses(net, "only", [2, 1], patterns, photos)
+    assert (found == np.array([[2], [1]])).all()
     corners = []
     for hosts in seen:
         for host in hosts:
@@ -992,6 +993,21 @@ def test_a_pattern_is_pasted_shrunk_near_the_middle_into_each_photo(monkeypatch)
     assert np.abs(np.mean(corners, axis=0) - [16, 20]).max() < 4
     assert np.abs(corners - np.array([16, 20])).max(axis=0)[0] <= 5
     assert not photos.any()
+
+
+def test_a_pattern_is_blurred_before_it_is_pasted(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "visualize.patterns.responses",
+        lambda model, images, layer: seen.append(images) or np.zeros((len(images), 1)),
+    )
+    pattern = np.random.default_rng(0).uniform(50, 250, (1, 30, 20, 3)).astype(np.float32)
+    sharp = tf.image.resize(pattern, (24, 16), antialias=True).numpy()[0]
+    photos = np.zeros((1, 40, 56, 3), np.uint8)
+    visualize.pasted_responses(one_filter(np.ones((8, 8))), "only", [0], pattern, photos)
+    pasted = seen[0][0][seen[0][0].sum(axis=2) > 0].reshape(24, 16, 3)
+    expected = cv2.blur(sharp, (3, 3), borderType=cv2.BORDER_REFLECT)
+    np.testing.assert_allclose(pasted, expected, rtol=1e-4)
 
 
 def test_what_cannot_be_pasted_gets_a_sentence():
