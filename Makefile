@@ -9,7 +9,7 @@ BIN = $(VENV)/bin
 all: $(VENV)/installed
 	mkdir -p out
 	$(BIN)/papermill VisualizingCNN.ipynb out/VisualizingCNN.ipynb
-	$(BIN)/jupyter nbconvert --log-level WARN --to html out/VisualizingCNN.ipynb
+	$(BIN)/jupyter nbconvert --log-level WARN --to html --template-file examples/alt.html.j2 out/VisualizingCNN.ipynb
 	@echo "Done. Open out/VisualizingCNN.html in a browser, or out/VisualizingCNN.ipynb with: make lab"
 
 # Open your own net up: make inspect MODEL=my.keras PHOTOS=my_photos/ OPTIONS='-y "CLASSES: [cat, dog]"'

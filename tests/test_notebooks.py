@@ -17,6 +17,7 @@ import nbformat
 import numpy as np
 import papermill
 import pytest
+from nbconvert import HTMLExporter
 from PIL import Image, ImageSequence
 from publish import digest
 
@@ -83,6 +84,14 @@ def test_every_figure_has_an_alternative_text(committed):
     ]
     assert len(pictures) > 5
     assert min(len(text) for _, text in pictures) > 20
+
+
+def test_the_page_shows_every_alternative_text(committed):
+    exporter = HTMLExporter(template_file=str(ROOT / "examples" / "alt.html.j2"))
+    page, _ = exporter.from_notebook_node(committed)
+    pictures = re.findall(r"<img [^>]{1,200}", re.sub(r"base64,[^\"]*", "", page))
+    assert len(pictures) > 5
+    assert all(re.search(r'alt="[^"]{20,}"', picture) for picture in pictures)
 
 
 def test_cells_are_short_and_explained(committed):
