@@ -1,6 +1,8 @@
 """The photos' way into the net: how many a second, and how long an epoch waits for them."""
 
+import atexit
 import itertools
+import shutil
 import tempfile
 import time
 from functools import partial
@@ -20,8 +22,9 @@ def _ours(data):
     epochs, strength = next(stage[1:] for stage in notebook.STAGES if stage[0] == SIDE)
     side = SIDE * 5 // 4
     notebook.DATA = data
-    cache, share = tempfile.TemporaryDirectory(), tempfile.TemporaryDirectory()
-    varied = notebook.batches("train", SIDE, strength, 0, cache.name)
+    cache, share = tempfile.mkdtemp(), tempfile.TemporaryDirectory()
+    atexit.register(shutil.rmtree, cache)  # it is read until the end
+    varied = notebook.batches("train", SIDE, strength, 0, cache)
     for kind in CLASSES:
         files = sorted(Path(data, "train", kind).iterdir())[: STEPS * BATCH // epochs // 2]
         folder = Path(share.name, "part", kind)
@@ -32,7 +35,7 @@ def _ours(data):
     def batches():
         notebook.DATA = share.name
         notebook.load("part", side)
-        return varied if cache.name else None  # which keeps the folder
+        return varied
 
     return batches
 

@@ -362,6 +362,7 @@ def test_the_debugging_notebook_tells_what_was_counted():
     assert len(rows) > 12 and "\n".join(rows) in readme
     named = set(re.findall(r"`([a-z_]+)`", "\n".join(row.split("|")[2] for row in rows)))
     assert set(diagnose.CAUSES) - named == {"exploding", "no_activation"}
+    assert f"knows {len(diagnose.CAUSES)} causes" in readme
 
 
 def test_the_debugging_notebook_runs_on_real_photos(real_archive, tmp_path):
