@@ -36,7 +36,7 @@ class Training(keras.callbacks.Callback):
     `folder` keeps the weights and the optimizer's state after the last two epochs, `history.json`,
     a list of {"epoch", "side", "accuracy", "loss", "val_accuracy", "val_loss", "seconds",
     "memory"} (bytes, the process's highest so far), and the `settings`, which must stay the same.
-    `model` is compiled and its optimizer built; an epoch has `steps` steps; each `every`-th epoch is
+    `model` is compiled and its optimizer built; an epoch has `steps` steps; each `every`-th one is
     printed. What `folder` holds is restored; where it is empty, the training starts from the model
     and optimizer as they are, which may have been trained before. Raises ValueError if it holds a
     training with other settings.
