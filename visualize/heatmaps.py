@@ -1,13 +1,11 @@
-"""View 3: which places of a photo speak for the answer."""
+"""View 3: which places of a photo speak for the answer, by the maps and gradients of a layer."""
 
 import numpy as np
 import tensorflow as tf
-from scipy.stats import rankdata
 
-from .answers import adds_up, answers, choose_output, class_logits, limits, logits_of
+from .answers import adds_up, answers, choose_output, class_logits, logits_of
 from .geometry import WINDOWED, as_map, has_line, map_of, sliding_window, trace_axes
 from .recording import (
-    BATCH,
     check_images,
     find,
     image_shape,
@@ -52,13 +50,67 @@ def grad_cam(model, images, target=None, layer=None, output=None):
     Raises ValueError for a class that the model does not have, a layer without a map or without
     effect on the answer, and images of a wrong shape.
     """
-    heat = _by_layer(_grad_cam, model, images, target, layer, output)
-    return tf.image.resize(heat[..., None], np.shape(images)[1:3])[..., 0].numpy()
+    return _enlarged(_grad_cam, model, images, target, layer, output)
 
 
 def _grad_cam(maps, gradients):
     weights = tf.reduce_mean(gradients, (1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * maps, -1))
+
+
+def hires_cam(model, images, target=None, layer=None, output=None):
+    """Grad-CAM with a gradient for each place: (n, height, width) float32.
+
+    HiResCAM (Draelos and Carin 2020, arXiv:2011.08891, section 3.3): maps times gradients, unit by
+    unit, summed over the channels, ReLU, upsampled bilinearly. Before the ReLU, the sum over the
+    places is the logit wherever the rest of the model is linear without a bias. Parameters, units
+    and errors are those of `grad_cam`; the two are the same where only a mean and a dense layer
+    follow.
+    """
+    return _enlarged(_hires_cam, model, images, target, layer, output)
+
+
+def _hires_cam(maps, gradients):
+    return tf.nn.relu(tf.reduce_sum(gradients * maps, -1))
+
+
+def grad_cam_plus_plus(model, images, target=None, layer=None, output=None):
+    """Grad-CAM whose weights count rising places more: (n, height, width) float32.
+
+    Grad-CAM++ (Chattopadhay et al., WACV 2018, arXiv:1710.11063, section 3.2): of each map, the
+    gradients above zero, each times a = g^2 / (2 g^2 + g^3 sum(map)), are summed as its weight;
+    that a follows from the derivatives of the exponential of the logit. The exponential itself, one
+    factor for a whole photo, is left out. Parameters and errors are those of `grad_cam`; the values
+    have no unit.
+    """
+    return _enlarged(_grad_cam_plus_plus, model, images, target, layer, output)
+
+
+def _grad_cam_plus_plus(maps, gradients):
+    total = tf.reduce_sum(maps, (1, 2), keepdims=True)
+    # The fraction without g^2 above and below, of which a small gradient leaves nothing.
+    alpha = tf.math.divide_no_nan(tf.sign(tf.abs(gradients)), 2 + gradients * total)
+    weights = tf.reduce_sum(alpha * tf.nn.relu(gradients), (1, 2), keepdims=True)
+    return tf.nn.relu(tf.reduce_sum(weights * maps, -1))
+
+
+def layer_cam(model, images, target=None, layer=None, output=None):
+    """HiResCAM with the gradients above zero only: (n, height, width) float32.
+
+    LayerCAM (Jiang et al., IEEE Transactions on Image Processing 2021,
+    doi:10.1109/TIP.2021.3089943, section III-B). Parameters, units and errors are those of
+    `grad_cam`.
+    """
+    return _enlarged(_layer_cam, model, images, target, layer, output)
+
+
+def _layer_cam(maps, gradients):
+    return tf.nn.relu(tf.reduce_sum(tf.nn.relu(gradients) * maps, -1))
+
+
+def _enlarged(combine, model, images, target, layer, output):
+    heat = _by_layer(combine, model, images, target, layer, output)
+    return tf.image.resize(heat[..., None], np.shape(images)[1:3])[..., 0].numpy()
 
 
 def default_layer(model, output=None):
@@ -185,62 +237,6 @@ def _name(runs, tensor, operations):
     return f"{tensor.op.type} behind {earlier[-1]}" if earlier else tensor.op.type
 
 
-def occlusion(
-    model, images, target=None, size=None, stride=None, value_range=(0, 255), output=None
-):
-    """What a class's logit loses where a grey square covers the photo: (n, height, width) float32.
-
-    Occlusion (Zeiler and Fergus, ECCV 2014, arXiv:1311.2901, section 4.2). The square of `size`
-    pixels (None: a fifth of the shorter side) is moved by `stride` (None: half its size) over
-    `images`, which are within `value_range`, and is filled with the mean of that range. Each pixel
-    gets the mean loss over the squares that cover it; below zero where covering raises the logit.
-
-    `target`, `output` and errors are those of `grad_cam`. Needs no gradient and no layer, but a run
-    of the model for each square.
-    """
-    images = check_images(model, images)
-    height, width = images.shape[1:3]
-    size = size or max(1, round(min(height, width) / 5))
-    stride = stride or max(1, size // 2)
-    if not 0 < size <= min(height, width) or stride < 1:
-        raise ValueError(
-            f"size {size} and stride {stride} do not fit images of {height} x {width}."
-        )
-    logits, predicted = _answers(model, images, output)
-    targets = _targets(predicted if target is None else target, len(images), logits.shape[1])
-    grey = np.mean(limits(value_range), axis=0).astype(images.dtype)
-    places = [
-        (min(y, height - size), min(x, width - size))
-        for y in range(0, height - size + stride, stride)
-        for x in range(0, width - size + stride, stride)
-    ]
-    heat, covered = np.zeros((2, *images.shape[:3]), np.float32)
-    for i, image in enumerate(images):
-        for start in range(0, len(places), BATCH):
-            some = places[start : start + BATCH]
-            squares = np.repeat(image[None], len(some), axis=0)
-            for square, (y, x) in zip(squares, some):
-                square[y : y + size, x : x + size] = grey
-            lost = logits[i] - _answers(model, squares, output)[0]
-            for (y, x), loss in zip(some, lost[:, targets[i]]):
-                heat[i, y : y + size, x : x + size] += loss
-                covered[i, y : y + size, x : x + size] += 1
-    return heat / covered
-
-
-def rank_correlation(heatmaps, others):
-    """How far two heatmaps of each photo put its places in the same order: (n,), -1 to 1.
-
-    Spearman's rank correlation of (n, height, width); NaN where one of the two is constant.
-    """
-    one, other = (
-        rankdata(np.reshape(maps, (len(maps), -1)), axis=1) for maps in (heatmaps, others)
-    )
-    one, other = (ranks - ranks.mean(1, keepdims=True) for ranks in (one, other))
-    size = np.sqrt((one**2).sum(1) * (other**2).sum(1))
-    return np.divide((one * other).sum(1), size, out=np.full(len(one), np.nan), where=size > 0)
-
-
 def _answers(model, images, output):
     """The class logits (n, classes) and the predicted classes (n,)."""
 
@@ -250,6 +246,26 @@ def _answers(model, images, output):
         return class_logits(logits), _predicted(answer, logits, head)
 
     return in_batches(ask, images, keep=(model, (_answers, output)))
+
+
+def logits_and_targets(model, images, target, output):
+    """The class logits (n, classes) and the classes to explain (n,): `target`, or the predicted."""
+
+    def ask(batch):
+        answer = choose_output(model, record(model, batch)[0], output)
+        logits, head, _ = logits_of(answer)
+        return class_logits(logits), _predicted(answer, logits, head)
+
+    logits, predicted = in_batches(ask, images, keep=(model, (logits_and_targets, output)))
+    target = predicted if target is None else target
+    return logits, _targets(target, len(images), logits.shape[1])
+
+
+def targets_of(model, images, target, output):
+    """The classes to explain (n,): `target`, or the predicted."""
+    if target is None:
+        return logits_and_targets(model, images, None, output)[1]
+    return _targets(target, len(images), answers(model, output).classes)
 
 
 def _targets(target, count, classes):

@@ -1,0 +1,472 @@
+"""Which heatmap is true? Ten methods, judged on a net and photos of yours.
+
+    python check_heatmaps.py MODEL PHOTOS [--limit 25] [--value-range 0 255] [--masks FOLDER]
+                             [--json FILE] [--work FOLDER]
+
+MODEL is a file that visualize.load_model opens; PHOTOS a folder with a folder for each class, of
+which `--limit` photos each are taken. `--masks` is a folder like PHOTOS with a PNG for each photo
+whose subject is known, white on the subject and black elsewhere. Asked of each method is whether
+the logit falls when its hottest pixels are taken away, whether it depends on what the layers have
+learned, which half of a picture of two photos it marks, how much of it lies on the subject, and
+what it costs. `--json` keeps the numbers; `--work` keeps the heatmaps meanwhile, so that a command
+that was stopped goes on. The exit status is 0, or 2 with one sentence if that cannot be done.
+"""
+
+import argparse  # noqa: I001
+import functools
+import hashlib
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import visualize  # first, since it keeps TensorFlow's start-up messages quiet
+import cv2
+import numpy as np
+
+import trainer
+
+CHUNK = 25  # photos whose heatmaps are made and kept at once
+FRACTIONS = (0.1, 0.25, 0.5)  # of the pixels that are taken away
+COSTLY, COSTLY_PHOTOS = {"Score-CAM", "RISE"}, 150  # hundreds of runs for each photo
+PAIRS, CASCADED, DEPTHS = 100, 6, 6  # pictures of two; photos and depths of the randomisation
+DRAWS = 2000  # of the bootstrap
+WORK = Path("out/heatmaps")
+
+
+# ------------------------------------------------------------------------------------- the methods
+
+
+def from_blurred(model, images, target, value_range):
+    """Integrated gradients against the photo blurred, itself a little blurred, since single pixels
+    are noise.
+    """
+    baseline = visualize.blurred(images)
+    heat = visualize.integrated_gradients(model, images, target, 12, baseline, value_range)
+    return np.stack([cv2.GaussianBlur(h, (0, 0), min(h.shape) / 32) for h in heat])
+
+
+def occlusion(model, images, target, value_range):
+    size = max(2, min(images.shape[1:3]) // 4)
+    return visualize.occlusion(model, images, target, size, size // 2, value_range=value_range)
+
+
+def by_layer(function, earlier=False):
+    def explain(model, images, target, value_range):
+        layer = visualize.convolution_ends(model)[-2] if earlier else None
+        return function(model, images, target, layer)
+
+    return explain
+
+
+def by_pixels(function, **options):
+    def explain(model, images, target, value_range):
+        return function(model, images, target, value_range=value_range, **options)
+
+    return explain
+
+
+def guided(model, images, target, value_range):
+    return visualize.guided_backpropagation(model, images, target)
+
+
+# Each takes (model, images, target, value_range), and returns (n, height, width).
+METHODS = {
+    "Grad-CAM": by_layer(visualize.grad_cam),
+    "HiResCAM, a layer earlier": by_layer(visualize.hires_cam, earlier=True),
+    "Grad-CAM++": by_layer(visualize.grad_cam_plus_plus),
+    "LayerCAM, a layer earlier": by_layer(visualize.layer_cam, earlier=True),
+    "guided backpropagation": guided,
+    "SmoothGrad": by_pixels(visualize.smooth_grad, samples=12),
+    "integrated gradients": by_pixels(visualize.integrated_gradients, steps=12),
+    "integrated gradients from blur": from_blurred,
+    "occlusion": occlusion,
+    "Score-CAM": by_pixels(visualize.score_cam),
+    "RISE": by_pixels(visualize.rise, samples=128),
+}
+# Products of two heatmaps: what is hot in both.
+PRODUCTS = {
+    "Grad-CAM x occlusion": ("Grad-CAM", "occlusion"),
+}
+BLOB = "blob in the middle"
+TRIVIAL = {
+    BLOB: visualize.blob,
+    "edges of the photo": visualize.edges,
+    "random": lambda images: np.random.default_rng(0).random(np.shape(images)[:3], np.float32),
+}
+
+
+def explained(name, make, images):
+    """Heatmaps by name: `make` gives those of a method."""
+    if name in TRIVIAL:
+        return TRIVIAL[name](images)
+    if name in PRODUCTS:
+        return visualize.product(*(make(part) for part in PRODUCTS[name]))
+    return make(name)
+
+
+# ------------------------------------------------------------------------------- making and keeping
+
+
+class Photos:
+    """The photos of a folder, of each class in turn, and the heatmaps of them, made once."""
+
+    def __init__(self, model, folder, limit, value_range, work):
+        height, width, channels = visualize.image_shape(model)
+        found = visualize.load_labelled_photos(folder, (height, width), limit, channels)
+        photos, names, labels, self.folders = found
+        turn = [int(np.sum(labels[:i] == label)) for i, label in enumerate(labels)]
+        order = np.argsort(turn, kind="stable")
+        self.names = [names[i] for i in order]
+        self.photos, self.labels = photos[order], labels[order]
+        self.images = visualize.from_pixels(self.photos, value_range)
+        self.logits = visualize.logits(model, self.images)
+        self.target = self.logits.argmax(1)
+        self.model, self.value_range = model, value_range
+        key = visualize.digest(model) + str(self.names) + str(value_range) + str(self.images.shape)
+        self.work = work / hashlib.sha256(key.encode()).hexdigest()[:12]
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def chunks(self, name):
+        """What of the photos is examined at once: (first, last + 1)."""
+        few = any(part in COSTLY for part in PRODUCTS.get(name, (name,)))
+        many = min(COSTLY_PHOTOS, len(self.images)) if few else len(self.images)
+        return [slice(i, min(i + CHUNK, many)) for i in range(0, many, CHUNK)]
+
+    def kept(self, name, chunk, make):
+        """The array that `make` returned for a chunk, now or in an earlier run of the command."""
+        file = self.work / f"{name} {chunk.start}-{chunk.stop}.npy"
+        if not file.exists():
+            partial = file.with_suffix(".partial.npy")
+            np.save(partial, make())
+            os.replace(partial, file)  # whole or not at all
+        return np.load(file)
+
+    def heatmaps(self, name, chunk):
+        """(k, height, width) float32 by a method, product or trivial, the highest size 1."""
+
+        def made(method):
+            images, target = self.images[chunk], self.target[chunk]
+            heat = METHODS[method](self.model, images, target, self.value_range)
+            peak = np.abs(heat).max((1, 2), keepdims=True)
+            return np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0).astype("f2")
+
+        if name in TRIVIAL:
+            return TRIVIAL[name](self.images[chunk])
+        if name in PRODUCTS:
+            return visualize.product(*(self.heatmaps(part, chunk) for part in PRODUCTS[name]))
+        return self.kept(name, chunk, lambda: made(name)).astype(np.float32)
+
+
+# -------------------------------------------------------------------------------------- the scores
+
+
+def curves(case, name, chunk):
+    """(k, 2 + 4 + 1, len(FRACTIONS)) logits: of the whole photo less that of nothing but grey, and
+    but blur; while pixels are taken away and brought in, to and from grey, to and from blur; and
+    while those are taken away that another photo of the chunk would lose.
+    """
+    model, images, target = case.model, case.images[chunk], case.target[chunk]
+    heat = case.heatmaps(name, chunk)
+    options = dict(fractions=FRACTIONS, target=target, value_range=case.value_range)
+    blurred = visualize.blurred(images)
+    runs = [
+        visualize.deletion_curve(model, images, h, baseline=fill, insertion=insertion, **options)
+        for h, fill, insertion in (
+            (heat, None, False),
+            (heat, None, True),
+            (heat, blurred, False),
+            (heat, blurred, True),
+            (np.roll(heat, 2, axis=0), None, False),
+        )
+    ]
+    return np.stack(runs, 1)
+
+
+def deletion(case, names):
+    """{name: {score: (n,)}}, in logits, the higher the better, and {name: mean `curves`}."""
+    every = np.arange(len(case.target))
+    grey = np.broadcast_to(
+        visualize.filling(case.images, None, case.value_range), case.images.shape
+    )
+    empty = [visualize.logits(case.model, fill) for fill in (grey, visualize.blurred(case.images))]
+    empty = np.stack([logits[every, case.target] for logits in empty], 1)
+    whole = case.logits[every, case.target]
+    scores, means = {}, {}
+    for name in names:
+        runs = [
+            case.kept(f"curves {name}", chunk, functools.partial(curves, case, name, chunk))
+            for chunk in case.chunks(name)
+        ]
+        runs = np.concatenate(runs)
+        many = len(runs)
+        lost = whole[:many, None] - runs[:, [0, 2, 4]].mean(2)
+        won = runs[:, [1, 3]].mean(2) - empty[:many]
+        scores[name] = {
+            "deletion to grey": lost[:, 0],
+            "deletion to blur": lost[:, 1],
+            "insertion into grey": won[:, 0],
+            "insertion into blur": won[:, 1],
+            "deletion less that of another's holes": lost[:, 0] - lost[:, 2],
+        }
+        means[name] = runs.mean(0)
+    return scores, means
+
+
+def side_by_side(case):
+    """Pictures of two halves, the middle of a photo each: (k, height, width, channels), their
+    target classes (k,), and where the halves of these are (k, height, width).
+
+    The photos are those that the net gets right, and of one pair it explains the left or the right
+    one in turn.
+    """
+    right = np.flatnonzero(case.target == case.labels)
+    kinds = [[i for i in right if case.labels[i] == label] for label in np.unique(case.labels)]
+    kinds = [kind for kind in kinds if kind]
+    if len(kinds) < 2:
+        return None
+    width = case.images.shape[2]
+    middle, pictures, targets, own = width // 4, [], [], []
+    for pair in range(min(PAIRS, *map(len, kinds[:2]))):
+        left, right = (kinds[k][pair] for k in ((0, 1) if pair % 4 < 2 else (1, 0)))
+        halves = [case.images[i][:, middle : middle + width // 2] for i in (left, right)]
+        pictures.append(np.concatenate([*halves, halves[1][:, : width % 2]], axis=1))
+        asked = pair % 2
+        targets.append(case.target[(left, right)[asked]])
+        mask = np.zeros(case.images.shape[1:3], bool)
+        mask[:, slice(width // 2, None) if asked else slice(width // 2)] = True
+        own.append(mask)
+    return np.stack(pictures), np.array(targets), np.stack(own)
+
+
+def pointing(case, names):
+    """{name: {"share in the right half", "peak in the right half": (k,)}}"""
+    found = side_by_side(case)
+    if found is None:
+        return {}
+    pictures, targets, own = found
+    scores = {}
+    for name in names:
+        heat = judged(case, name, pictures, targets, "pairs")
+        scores[name] = {
+            "share in the right half": visualize.share_inside(heat, own),
+            "peak in the right half": visualize.peak_inside(heat, own),
+        }
+    return scores
+
+
+def judged(case, name, images, targets, what):
+    """Heatmaps by name of images that are not those of the folder, kept as `what`."""
+
+    def explain(method):
+        def make():
+            return METHODS[method](case.model, images, targets, case.value_range)
+
+        return case.kept(f"{what} {method}", slice(0, len(images)), make)
+
+    return explained(name, explain, images)
+
+
+def on_the_subject(case, names, folder):
+    """{name: {"share on the subject", "peak on the subject": (n,)}}, NaN without a mask."""
+    size = case.images.shape[2], case.images.shape[1]
+    masks = {}
+    for i, name in enumerate(case.names):
+        file = folder / f"{name}.png"
+        if file.exists():
+            mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+            masks[i] = cv2.resize(mask, size, interpolation=cv2.INTER_AREA) > 127
+    if not masks:
+        raise ValueError(
+            f"{str(folder)!r} holds no mask: {case.names[0]}.png would be that of the first photo."
+        )
+    scores = {}
+    for name in names:
+        share, peak = np.full((2, len(case.names)), np.nan)
+        for chunk in case.chunks(name):
+            some = [i for i in range(chunk.start, chunk.stop) if i in masks]
+            if some:
+                heat = case.heatmaps(name, chunk)[np.array(some) - chunk.start]
+                inside = np.stack([masks[i] for i in some])
+                share[some] = visualize.share_inside(heat, inside)
+                peak[some] = visualize.peak_inside(heat, inside)
+        scores[name] = {"share on the subject": share, "peak on the subject": peak}
+    return scores
+
+
+def randomised(case, names):
+    """{name: {layer: (k,)}}: `cascade` at some depths, from the top down."""
+    learned = [
+        layer.name
+        for layer in visualize.learning_layers(case.model)
+        if any(weights.ndim > 1 for weights in layer.get_weights())
+    ][::-1]
+    places = np.linspace(0, len(learned) - 1, min(DEPTHS, len(learned))).round().astype(int)
+    layers = [learned[i] for i in places]
+    some = slice(0, CASCADED)
+    found = {}
+    for name in names:
+
+        def explain(model, images, targets, name=name):
+            def make(method):
+                return METHODS[method](model, images, targets, case.value_range)
+
+            return explained(name, make, images)
+
+        def make(explain=explain):
+            options = dict(target=case.target[some], layers=layers)
+            agreement = visualize.cascade(case.model, explain, case.images[some], **options)
+            return np.stack([agreement[layer] for layer in layers])
+
+        found[name] = dict(zip(layers, case.kept(f"cascade {name}", some, make)))
+    return found
+
+
+def cost(case):
+    """{method: seconds for a photo, as a multiple of those of a run of the net}, here and now."""
+
+    def timed(work, *given):
+        work(*given)  # compiles
+        start = time.perf_counter()
+        work(*given)
+        return time.perf_counter() - start
+
+    run = timed(visualize.logits, case.model, case.images[:32]) / len(case.images[:32])
+    given = case.model, case.images[:4], case.target[:4], case.value_range
+    return {name: timed(method, *given) / len(given[2]) / run for name, method in METHODS.items()}
+
+
+# ------------------------------------------------------------------------------------- the verdict
+
+
+def bootstrap(values, seed=0):
+    """The mean of values, leaving out NaN, and a 95 % interval by the bootstrap."""
+    values = np.asarray(values, float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return {"mean": None, "interval": None, "photos": 0}
+    rng = np.random.default_rng(seed)
+    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(DRAWS)]
+    return {
+        "mean": round(float(values.mean()), 4),
+        "interval": [round(float(end), 4) for end in np.percentile(means, [2.5, 97.5])],
+        "photos": len(values),
+    }
+
+
+def summary(scores):
+    """{name: {score: its bootstrap, with "less the blob": that of the difference on each photo}}"""
+    return {
+        name: {
+            score: bootstrap(values)
+            | {"less the blob": bootstrap(values - scores[BLOB][score][: len(values)])}
+            for score, values in of_name.items()
+        }
+        for name, of_name in scores.items()
+    }
+
+
+def examine(model, folder, limit, value_range, masks=None, work=WORK, tell=print):
+    """All that the command asks, as it is kept in a file (see `main`)."""
+    case = Photos(model, folder, limit, value_range, work)
+    names = [*METHODS, *PRODUCTS, *TRIVIAL]
+    tell(f"{len(case.images)} photos, {np.mean(case.target == case.labels):.1%} right")
+    for name in METHODS:
+        for chunk in case.chunks(name):
+            case.heatmaps(name, chunk)
+            tell(f"{name}: {chunk.stop} heatmaps")
+    scores, means = {name: {} for name in names}, {}
+    if masks:
+        for name, found in on_the_subject(case, names, masks).items():
+            scores[name] |= found
+    for name in names:
+        found, mean = deletion(case, [name])
+        scores[name] |= found[name]
+        means |= mean
+        tell(f"{name}: pixels taken away and brought in")
+    layers = {}
+    for name in names:
+        for score, found in pointing(case, [name]).get(name, {}).items():
+            scores[name][score] = found
+        layers |= randomised(case, [name])
+        tell(f"{name}: halves, and layers in a random order")
+    return {
+        "photos": len(case.images),
+        "folder": Path(folder).name,
+        "right": float(np.mean(case.target == case.labels)),
+        "hardware": trainer.hardware(),
+        "fractions": FRACTIONS,
+        "scores": summary(scores),
+        "curves": {name: np.round(mean, 3).tolist() for name, mean in means.items()},
+        "layers": {
+            name: {layer: bootstrap(values) for layer, values in found.items()}
+            for name, found in layers.items()
+        },
+        "cost": {name: round(times, 1) for name, times in cost(case).items()},
+    }
+
+
+COLUMNS = {
+    "share on the subject": "{:.2f}",
+    "peak on the subject": "{:.2f}",
+    "peak in the right half": "{:.2f}",
+    "deletion to grey": "{:.2f}",
+    "insertion into blur": "{:.2f}",
+    "deletion less that of another's holes": "{:+.2f}",
+}
+
+
+def table(found):
+    """Markdown: a row for each method, a column for each question; * does not beat the blob."""
+    some = [score for score in COLUMNS if score in found["scores"][BLOB]]
+    lines = ["| | " + " | ".join(some) + " | same with all layers shuffled | runs of the net |"]
+    lines.append("|---" * (len(some) + 3) + "|")
+    for name, scores in found["scores"].items():
+        cells = []
+        for score in some:
+            one = scores[score]
+            if one["mean"] is None:
+                cells.append("")
+                continue
+            low, _ = one["less the blob"]["interval"]
+            mark = "" if name == BLOB or low > 0 else " \\*"
+            cells.append(COLUMNS[score].format(one["mean"]) + mark)
+        last = list(found["layers"][name].values())[-1]["mean"]
+        cells.append("" if last is None else f"{last:.2f}")
+        cells.append(f"{found['cost'][name]:.0f}" if name in found["cost"] else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("model", help="a .keras or .h5 file")
+    parser.add_argument("photos", help="a folder with a folder of photos for each class")
+    parser.add_argument("--limit", type=int, default=25, help="photos of each class (25)")
+    parser.add_argument("--value-range", nargs="+", default=["0", "255"], metavar="VALUE")
+    parser.add_argument("--masks", type=Path, help="a folder like PHOTOS, with a PNG for each")
+    parser.add_argument("--json", type=Path, help="a file for the numbers")
+    parser.add_argument("--work", type=Path, default=WORK, help="out/heatmaps")
+    args = parser.parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model = visualize.load_model(args.model)
+        value_range = args.value_range
+        value_range = value_range[0] if len(value_range) == 1 else tuple(map(float, value_range))
+        found = examine(model, args.photos, args.limit, value_range, args.masks, args.work)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(table(found))
+    if args.json:
+        partial = args.json.with_suffix(".partial")
+        partial.write_text(json.dumps(found, indent=1) + "\n")
+        os.replace(partial, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
