@@ -29,8 +29,9 @@ import numpy as np
 import trainer
 
 CHUNK = 25  # photos whose heatmaps are made and kept at once
-FRACTIONS = (0.1, 0.25, 0.5)  # of the pixels that are taken away
-COSTLY, COSTLY_PHOTOS = {"Score-CAM", "RISE"}, 150  # hundreds of runs for each photo
+FRACTIONS = (0.1, 0.3)  # of the pixels that are taken away or brought in
+COSTLY = {"Score-CAM", "RISE"}  # hundreds of runs for each photo
+COSTLY_PHOTOS, COSTLY_PAIRS = 150, 50  # of the photos and pairs, at most
 PAIRS, CASCADED, DEPTHS = 100, 6, 6  # pictures of two; photos and depths of the randomisation
 DRAWS = 2000  # of the bootstrap
 WORK = Path("out/heatmaps")
@@ -98,6 +99,10 @@ TRIVIAL = {
 }
 
 
+def costly(name):
+    return any(part in COSTLY for part in PRODUCTS.get(name, (name,)))
+
+
 def explained(name, make, images):
     """Heatmaps by name: `make` gives those of a method."""
     if name in TRIVIAL:
@@ -131,8 +136,7 @@ class Photos:
 
     def chunks(self, name):
         """What of the photos is examined at once: (first, last + 1)."""
-        few = any(part in COSTLY for part in PRODUCTS.get(name, (name,)))
-        many = min(COSTLY_PHOTOS, len(self.images)) if few else len(self.images)
+        many = min(COSTLY_PHOTOS, len(self.images)) if costly(name) else len(self.images)
         return [slice(i, min(i + CHUNK, many)) for i in range(0, many, CHUNK)]
 
     def kept(self, name, chunk, make):
@@ -249,10 +253,11 @@ def pointing(case, names):
     pictures, targets, own = found
     scores = {}
     for name in names:
-        heat = judged(case, name, pictures, targets, "pairs")
+        some = slice(COSTLY_PAIRS if costly(name) else None)
+        heat = judged(case, name, pictures[some], targets[some], "pairs")
         scores[name] = {
-            "share in the right half": visualize.share_inside(heat, own),
-            "peak in the right half": visualize.peak_inside(heat, own),
+            "share in the right half": visualize.share_inside(heat, own[some]),
+            "peak in the right half": visualize.peak_inside(heat, own[some]),
         }
     return scores
 

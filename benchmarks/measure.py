@@ -24,6 +24,7 @@ PACKAGES = [
     "tf-explain",
     "split-folders",
     "scipy",
+    "xplique",
 ]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _at_work = {}  # in a contender's process

@@ -3,8 +3,10 @@
     python benchmarks/run.py [NAME ...] [--archive kagglecatsanddogs.zip] [--data data]
                              [--minutes 60] [--repetitions N] [--table]
 
-NAME is any of grad_cam, grad_cam_mobilenet, activations, filter_patterns, passes, pipeline,
-pipeline_in_training, separator, separator_from_folder, growth and training; none is all.
+NAME is any of grad_cam, grad_cam_mobilenet, grad_cam_plus_plus, layer_cam, smooth_grad,
+integrated_gradients, guided_backpropagation, score_cam, occlusion, rise, activations,
+filter_patterns, passes, pipeline, pipeline_in_training, separator, separator_from_folder, growth
+and training; none is all.
 Needs benchmarks/requirements.txt; the separators and growth also need `unzip` and Microsoft's
 archive of the photos; passes, pipeline and training the folders that data_separator.py makes of
 it. Each name, once measured, goes into benchmarks/results.json; from that file come the table in
@@ -39,6 +41,7 @@ PEERS = {
     "tf_explain": "tf-explain",
     "splitfolders": "split-folders",
     "scipy": "scipy",
+    "xplique": "xplique",
 }
 
 
@@ -88,6 +91,14 @@ def mobilenet(args):
 BENCHMARKS = {
     "grad_cam": compared(views.GRAD_CAM, our_net, 7),
     "grad_cam_mobilenet": compared(views.GRAD_CAM, mobilenet, 5),
+    "grad_cam_plus_plus": compared(views.GRAD_CAM_PLUS_PLUS, our_net, 7),
+    "layer_cam": compared(views.LAYER_CAM, our_net, 7),
+    "smooth_grad": compared(views.SMOOTH_GRAD, our_net, 3),
+    "integrated_gradients": compared(views.INTEGRATED_GRADIENTS, our_net, 3),
+    "guided_backpropagation": compared(views.GUIDED_BACKPROPAGATION, our_net, 7),
+    "score_cam": compared(views.SCORE_CAM, our_net, 3),
+    "occlusion": compared(views.OCCLUSION, our_net, 3),
+    "rise": compared(views.RISE, our_net, 3),
     "activations": compared(views.ACTIVATIONS, our_net, 7),
     "filter_patterns": compared(views.PATTERNS, our_net, 3, warm_up=0),
     "passes": lambda args: {"rows": views.passes(args.data.resolve())},
@@ -103,6 +114,16 @@ BENCHMARKS = {
 TITLES = {
     "grad_cam": "Grad-CAM of 64 photos, our net",
     "grad_cam_mobilenet": "Grad-CAM of 64 photos, MobileNetV2",
+    "grad_cam_plus_plus": "Grad-CAM++ of 64 photos, our net",
+    "layer_cam": "LayerCAM of 64 photos, our net",
+    "smooth_grad": f"SmoothGrad of {views.SOME} photos, {views.SAMPLES} copies, our net",
+    "integrated_gradients": (
+        f"Integrated gradients of {views.SOME} photos, {views.SAMPLES} steps, our net"
+    ),
+    "guided_backpropagation": "Guided backpropagation of 64 photos, our net",
+    "score_cam": f"Score-CAM of {views.FEW} photos, all 192 channels, our net",
+    "occlusion": f"Occlusion of {views.FEW} photos, 121 squares, our net",
+    "rise": f"RISE of {views.FEW} photos, {views.MASKS} masks, our net",
     "activations": "Activations of all 12 layers for 64 photos, our net",
     "filter_patterns": "Patterns of all 1,040 filters of our net, 24 steps",
     "pipeline": "1,536 varied photos of 144 x 144 pixels",

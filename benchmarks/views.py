@@ -4,6 +4,8 @@ Every function here sets a contender up and returns the work that is timed, whic
 made. Each runs in a process of its own.
 """
 
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,9 +35,10 @@ LAST = {"ours": "add3", "mobilenet": "out_relu"}
 RANGE = {"ours": (0, 255), "mobilenet": (-1, 1)}
 
 
-def _setting(name):
+def _setting(name, count=None):
+    """The model, and all photos or the first few."""
     model = _model(name)
-    return model, _photos(model, *RANGE[name])
+    return model, _photos(model, *RANGE[name])[:count]
 
 
 # -------------------------------------------------------------------------------- forward passes
@@ -59,12 +62,13 @@ def forward_graph(name):
 # ------------------------------------------------------------------------------------- Grad-CAM
 
 
-def grad_cam(name):
-    """visualize.grad_cam of the predicted class, all photos in one call."""
+def cam(method, name):
+    """visualize.grad_cam, or another method of a layer, of the predicted class, all in one call."""
     import visualize
 
     model, photos = _setting(name)
-    return lambda: visualize.grad_cam(model, photos, layer=LAST[name])
+    explain = getattr(visualize, method)
+    return lambda: explain(model, photos, layer=LAST[name])
 
 
 def _predicted(model, photos):
@@ -72,17 +76,23 @@ def _predicted(model, photos):
     return answers.argmax(1) if answers.shape[1] > 1 else (answers[:, 0] > 0.5).astype(int)
 
 
-def grad_cam_tf_keras_vis(name):
-    """Gradcam with ReplaceToLinear, as in its README, all photos in one call."""
-    from tf_keras_vis.gradcam import Gradcam
-    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
+def _score(model, photos):
+    """What tf-keras-vis explains: the predicted class of each photo."""
     from tf_keras_vis.utils.scores import BinaryScore, CategoricalScore
 
-    model, photos = _setting(name)
     answers = _predicted(model, photos)
     score = CategoricalScore if model.output_shape[1] > 1 else BinaryScore
-    score = score(answers.tolist())
-    explain = Gradcam(model, model_modifier=ReplaceToLinear(), clone=True)
+    return score(answers.tolist())
+
+
+def cam_tf_keras_vis(module, kind, name):
+    """Gradcam or a like with ReplaceToLinear, as in its README, all photos in one call."""
+    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
+
+    model, photos = _setting(name)
+    score = _score(model, photos)
+    explain = getattr(import_module(f"tf_keras_vis.{module}"), kind)
+    explain = explain(model, model_modifier=ReplaceToLinear(), clone=True)
     layer = dict(penultimate_layer=LAST[name], seek_penultimate_conv_layer=False)
     return lambda: explain(score, photos, **layer)
 
@@ -114,6 +124,129 @@ def grad_cam_keras_docs(name):
         return (heat / tf.reduce_max(heat)).numpy()
 
     return lambda: np.stack([heatmap(photo[None]) for photo in photos])
+
+
+def xplique(method, options, count, name):
+    """An explainer of xplique, set up once, as in its documentation, all photos in one call."""
+    import numpy as np
+    import xplique.attributions
+
+    model, photos = _setting(name, count)
+    targets = np.ones((len(photos), 1), np.float32)  # the net's one unit
+    explain = getattr(xplique.attributions, method)(model, **options)
+    return lambda: explain(photos, targets).numpy()
+
+
+# -------------------------------------------------------------------- heatmaps, pixel by pixel
+
+SAMPLES = 12  # of SmoothGrad, and steps of integrated gradients: ours and the peers'
+NOISE = 0.15  # of SmoothGrad, times the width of the range of values
+SOME = 8  # photos
+
+
+def smooth_grad(name):
+    """visualize.smooth_grad of the predicted class, all photos in one call."""
+    import visualize
+
+    model, photos = _setting(name, SOME)
+    return lambda: visualize.smooth_grad(model, photos, samples=SAMPLES, noise=NOISE)
+
+
+def smooth_grad_tf_keras_vis(name):
+    """Saliency with ReplaceToLinear and smooth_samples, as in its README, all in one call."""
+    from tf_keras_vis.saliency import Saliency
+    from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
+
+    model, photos = _setting(name, SOME)
+    score = _score(model, photos)
+    explain = Saliency(model, model_modifier=ReplaceToLinear(), clone=True)
+    return lambda: explain(score, photos, smooth_samples=SAMPLES, smooth_noise=NOISE)
+
+
+def smooth_grad_tf_explain(name):
+    """SmoothGrad().explain, all photos and copies in one batch, drawn as a grid."""
+    from tf_explain.core.smoothgrad import SmoothGrad
+
+    model, photos = _setting(name, SOME)
+    options = dict(num_samples=SAMPLES, noise=NOISE * 255)
+    kind = 0
+    return lambda: SmoothGrad().explain((photos, None), model, kind, **options)
+
+
+def integrated_gradients(name):
+    """visualize.integrated_gradients of the predicted class, all photos in one call."""
+    import visualize
+
+    model, photos = _setting(name, SOME)
+    return lambda: visualize.integrated_gradients(model, photos, steps=SAMPLES)
+
+
+def integrated_gradients_tf_explain(name):
+    """IntegratedGradients().explain, all photos and steps in one batch, drawn as a grid."""
+    from tf_explain.core.integrated_gradients import IntegratedGradients
+
+    model, photos = _setting(name, SOME)
+    kind = 0
+    return lambda: IntegratedGradients().explain((photos, None), model, kind, n_steps=SAMPLES)
+
+
+def guided_backpropagation(name):
+    """visualize.guided_backpropagation of the predicted class, all photos in one call."""
+    import visualize
+
+    model, photos = _setting(name)
+    return lambda: visualize.guided_backpropagation(model, photos)
+
+
+# ---------------------------------------------------------------- heatmaps, by what is taken away
+
+FEW = 2  # photos
+PATCH = 16  # pixels: the side of the square that covers the photo, and from one to the next
+MASKS = 256  # of RISE
+CELLS = 7  # of a mask of RISE, on a side
+
+
+def score_cam(name):
+    """visualize.score_cam of the predicted class, of all channels, all photos in one call."""
+    import visualize
+
+    model, photos = _setting(name, FEW)
+    return lambda: visualize.score_cam(model, photos, layer=LAST[name])
+
+
+def score_cam_tf_keras_vis(name):
+    """Scorecam of all channels, which its documentation runs on the model as it is."""
+    from tf_keras_vis.scorecam import Scorecam
+
+    model, photos = _setting(name, FEW)
+    score = _score(model, photos)
+    layer = dict(penultimate_layer=LAST[name], seek_penultimate_conv_layer=False)
+    return lambda: Scorecam(model)(score, photos, max_N=-1, **layer)
+
+
+def occlusion(name):
+    """visualize.occlusion of the predicted class with squares side by side, in one call."""
+    import visualize
+
+    model, photos = _setting(name, FEW)
+    return lambda: visualize.occlusion(model, photos, size=PATCH, stride=PATCH)
+
+
+def occlusion_tf_explain(name):
+    """OcclusionSensitivity().explain, whose squares lie side by side, drawn as overlays."""
+    from tf_explain.core.occlusion_sensitivity import OcclusionSensitivity
+
+    model, photos = _setting(name, FEW)
+    kind = 0
+    return lambda: OcclusionSensitivity().explain((photos, None), model, kind, PATCH)
+
+
+def rise(name):
+    """visualize.rise of the predicted class, all photos in one call."""
+    import visualize
+
+    model, photos = _setting(name, FEW)
+    return lambda: visualize.rise(model, photos, samples=MASKS, cells=CELLS)
 
 
 # ---------------------------------------------------------------------------------- activations
@@ -329,12 +462,53 @@ def passes(data):
 # ------------------------------------------------------------------------------------- the rows
 
 GRAD_CAM = {
-    "ours": grad_cam,
+    "ours": partial(cam, "grad_cam"),
     "a forward pass, `model.predict`": forward,
     "a forward pass, `tf.function(model)`": forward_graph,
-    "tf-keras-vis": grad_cam_tf_keras_vis,
+    "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam", "Gradcam"),
     "tf-explain": grad_cam_tf_explain,
     "the loop of the Keras documentation": grad_cam_keras_docs,
+}
+GRAD_CAM_PLUS_PLUS = {
+    "ours": partial(cam, "grad_cam_plus_plus"),
+    "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam_plus_plus", "GradcamPlusPlus"),
+    "xplique": partial(xplique, "GradCAMPP", {"conv_layer": LAST["ours"]}, None),
+}
+LAYER_CAM = {
+    "ours": partial(cam, "layer_cam"),
+    "tf-keras-vis": partial(cam_tf_keras_vis, "layercam", "Layercam"),
+}
+SMOOTH_GRAD = {
+    "ours": smooth_grad,
+    "tf-keras-vis": smooth_grad_tf_keras_vis,
+    "tf-explain": smooth_grad_tf_explain,
+    "xplique": partial(xplique, "SmoothGrad", {"nb_samples": SAMPLES, "noise": NOISE * 255}, SOME),
+}
+INTEGRATED_GRADIENTS = {
+    "ours": integrated_gradients,
+    "tf-explain": integrated_gradients_tf_explain,
+    "xplique": partial(
+        xplique, "IntegratedGradients", {"steps": SAMPLES, "baseline_value": 127.5}, SOME
+    ),
+}
+GUIDED_BACKPROPAGATION = {
+    "ours": guided_backpropagation,
+    "xplique": partial(xplique, "GuidedBackprop", {}, None),
+}
+SCORE_CAM = {"ours": score_cam, "tf-keras-vis": score_cam_tf_keras_vis}
+OCCLUSION = {
+    "ours": occlusion,
+    "tf-explain": occlusion_tf_explain,
+    "xplique": partial(
+        xplique,
+        "Occlusion",
+        {"patch_size": PATCH, "patch_stride": PATCH, "occlusion_value": 127.5},
+        FEW,
+    ),
+}
+RISE = {
+    "ours": rise,
+    "xplique": partial(xplique, "Rise", {"nb_samples": MASKS, "grid_size": CELLS}, FEW),
 }
 ACTIVATIONS = {
     "ours": activations,

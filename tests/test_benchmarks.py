@@ -21,6 +21,8 @@ import yaml
 from keras import layers
 from PIL import Image
 
+import visualize
+
 ROOT = Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "benchmarks" / "results.json").read_text())
 
@@ -79,10 +81,13 @@ def test_the_results_say_what_they_hold_for():
 
 def test_the_peers_are_pinned():
     lines = (ROOT / "benchmarks" / "requirements.txt").read_text().split()[2:]
-    assert {"tf-keras-vis==0.8.7", "tf-explain==0.3.1"} <= set(lines)
+    assert {"tf-keras-vis==0.8.7", "tf-explain==0.3.1", "xplique==1.3.3"} <= set(lines)
+    pins = dict(line.split("==") for line in lines)
     for benchmark in RESULTS.values():
-        for name, version in (line.split("==") for line in lines):
-            assert benchmark["versions"][name] == version
+        used = set(benchmark.get("rows", ())) & set(pins) | {"tf-keras-vis", "split-folders"}
+        assert used <= set(benchmark["versions"])
+        for name in set(pins) & set(benchmark["versions"]):  # what came later is in later ones
+            assert benchmark["versions"][name] == pins[name]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +169,33 @@ def test_contenders_take_turns_and_a_broken_one_stops_no_other(tmp_path, monkeyp
     assert measured["ours"]["gift"] == "a gift" and measured["ours"]["size"] == 300_000_000
     assert 0.3e9 < measured["ours"]["peak_bytes"] < 0.6e9 > measured["peer"]["peak_bytes"]
     assert measured["peer"]["first_seconds"] > 0
+
+
+METHODS = {
+    "score_cam": {},
+    "smooth_grad": {"samples": 40},
+    "integrated_gradients": {"steps": 40},
+    "occlusion": {"size": 2, "stride": 1},
+    "rise": {"samples": 80},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_memory_is_that_of_a_batch_however_much_is_tried(method):
+    rows = []
+
+    class Counted(layers.Layer):
+        def call(self, images):
+            with tf.control_dependencies(
+                [tf.numpy_function(rows.append, [tf.shape(images)[0]], [])]
+            ):
+                return tf.identity(images)
+
+    parts = [Counted(), layers.Conv2D(80, 3, activation="relu"), layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input((12, 12, 3)), *parts, layers.Dense(1, "sigmoid")])
+    photos = np.random.default_rng(0).uniform(0, 255, (2, 12, 12, 3)).astype(np.float32)
+    getattr(visualize, method)(model, photos, target=1, **METHODS[method])
+    assert sum(rows) >= 80 and max(rows) <= visualize.recording.BATCH
 
 
 # ------------------------------------------------------------------------------------ separator

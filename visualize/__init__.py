@@ -28,6 +28,7 @@ from .answers import (
     from_pixels,
     heads,
     logits,
+    logits_in,
     probabilities,
     to_pixels,
 )
@@ -149,6 +150,7 @@ __all__ = [
     "load_model",
     "load_photos",
     "logits",
+    "logits_in",
     "montage",
     "objective",
     "occlusion",

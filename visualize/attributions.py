@@ -36,6 +36,7 @@ def smooth_grad(
     `grad_cam`; ValueError also for a model that takes whole numbers.
     """
     images, targets = _prepared(model, images, target, output)
+    at_least_one(samples=samples)
     low, high = limits(value_range)
     rng = np.random.default_rng(seed)
     total = 0
@@ -59,6 +60,7 @@ def integrated_gradients(
     for a model that takes whole numbers.
     """
     images, targets = _prepared(model, images, target, output)
+    at_least_one(steps=steps)
     baseline = filling(images, baseline, value_range)
     total = 0
     for step in range(steps):
@@ -95,6 +97,13 @@ def filling(images, baseline, value_range):
             f"baseline is a value or pictures of the shape {images.shape}, not {baseline.shape}."
         )
     return baseline
+
+
+def at_least_one(**counts):
+    """Raises ValueError for a count below one."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} is a whole number from 1 up, not {count!r}.")
 
 
 def _prepared(model, images, target, output):

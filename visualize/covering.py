@@ -5,7 +5,7 @@ import tensorflow as tf
 from scipy.ndimage import gaussian_filter
 
 from .answers import choose_output, class_logits, logits_of
-from .attributions import filling
+from .attributions import at_least_one, filling
 from .heatmaps import evidence, logits_and_targets, targets_of
 from .recording import BATCH, check_images, in_batches, record
 
@@ -33,8 +33,8 @@ def occlusion(
     """
     images = check_images(model, images)
     height, width = images.shape[1:3]
-    size = size or max(1, round(min(height, width) / 5))
-    stride = stride or max(1, size // 2)
+    size = max(1, round(min(height, width) / 5)) if size is None else size
+    stride = max(1, size // 2) if stride is None else stride
     if not 0 < size <= min(height, width) or stride < 1:
         raise ValueError(
             f"size {size} and stride {stride} do not fit images of {height} x {width}."
@@ -50,7 +50,7 @@ def occlusion(
     for i, image in enumerate(images):
         for start in range(0, len(places), BATCH):
             some = places[start : start + BATCH]
-            squares = np.repeat(image[None], len(some), axis=0)
+            squares = np.repeat(image[None].astype(np.float32), len(some), axis=0)
             for square, (y, x) in zip(squares, some):
                 square[y : y + size, x : x + size] = fill[i, y : y + size, x : x + size]
             lost = (
@@ -80,7 +80,7 @@ def score_cam(
     fill = np.broadcast_to(filling(images, baseline, value_range), images.shape)
     heat = []
     for i, image in enumerate(images):
-        masks = np.moveaxis(maps[i], -1, 0)
+        masks = np.moveaxis(tf.image.resize(maps[i], images.shape[1:3]).numpy(), -1, 0)
         low, high = masks.min((1, 2), keepdims=True), masks.max((1, 2), keepdims=True)
         masks = (masks - low) / np.where(high > low, high - low, 1)
         shown = masked_logits(model, image[None], masks, fill[[i]], targets[i], output)
@@ -113,6 +113,7 @@ def rise(
     images = check_images(model, images)
     targets = targets_of(model, images, target, output)
     fill = np.broadcast_to(filling(images, baseline, value_range), images.shape)
+    at_least_one(samples=samples, cells=cells)
     masks = _random_masks(*images.shape[1:3], samples, cells, np.random.default_rng(seed))
     heat = np.empty(images.shape[:3], np.float32)
     for i, image in enumerate(images):
@@ -160,5 +161,5 @@ def blurred(images, sigma=None):
     A Gaussian blur of `sigma` pixels; None is a sixteenth of the shorter side.
     """
     images = np.asarray(images, np.float32)
-    sigma = sigma or min(images.shape[1:3]) / 16
+    sigma = min(images.shape[1:3]) / 16 if sigma is None else sigma
     return gaussian_filter(images, (0, sigma, sigma, 0), mode="reflect")

@@ -89,7 +89,7 @@ def grad_cam_plus_plus(model, images, target=None, layer=None, output=None):
 def _grad_cam_plus_plus(maps, gradients):
     total = tf.reduce_sum(maps, (1, 2), keepdims=True)
     # The fraction without g^2 above and below, of which a small gradient leaves nothing.
-    alpha = tf.math.divide_no_nan(tf.sign(tf.abs(gradients)), 2 + gradients * total)
+    alpha = tf.math.divide_no_nan(1.0, 2 + gradients * total)
     weights = tf.reduce_sum(alpha * tf.nn.relu(gradients), (1, 2), keepdims=True)
     return tf.nn.relu(tf.reduce_sum(weights * maps, -1))
 
@@ -235,17 +235,6 @@ def _name(runs, tensor, operations):
     order = {op.name: i for i, op in enumerate(operations)}
     earlier = [run.name for run in runs if order[run.output.op.name] < order[tensor.op.name]]
     return f"{tensor.op.type} behind {earlier[-1]}" if earlier else tensor.op.type
-
-
-def _answers(model, images, output):
-    """The class logits (n, classes) and the predicted classes (n,)."""
-
-    def ask(batch):
-        answer = choose_output(model, record(model, batch)[0], output)
-        logits, head, _ = logits_of(answer)
-        return class_logits(logits), _predicted(answer, logits, head)
-
-    return in_batches(ask, images, keep=(model, (_answers, output)))
 
 
 def logits_and_targets(model, images, target, output):

@@ -126,9 +126,12 @@ def cascade(model, explain, images, target=None, layers=None, seed=0, output=Non
 
 
 def learning_layers(model):
-    """The layers with weights, also inside nested models, in the order of the model's own list."""
-    layers = [layer for layer in model._flatten_layers() if layer.weights]
-    return [layer for layer in layers if len(layer._layers) == 0]
+    """The layers with weights, also those inside nested models and layers, from first to last."""
+
+    def inside(layer):
+        return [one for part in layer._layers for one in inside(part)] or [layer]
+
+    return [layer for layer in dict.fromkeys(inside(model)) if layer.weights]
 
 
 def blob(images):

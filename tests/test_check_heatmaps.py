@@ -1,0 +1,180 @@
+"""The command that judges heatmaps, on a net whose reason is known, and what it found for ours."""
+
+import json
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import check_heatmaps
+import visualize
+from examples import marks
+
+ROOT = Path(__file__).parents[1]
+FOUND = json.loads((ROOT / "models" / "heatmaps.json").read_text())
+PLANTED = json.loads((ROOT / "models" / "marks.json").read_text())["tasks"]
+HEIGHT, WIDTH = 24, 32
+NAMES = [*check_heatmaps.METHODS, *check_heatmaps.PRODUCTS, *check_heatmaps.TRIVIAL]
+
+
+def corner_net():
+    """Class 1 where the lower left corner, a quarter of each side, is bright."""
+    photos = keras.Input((HEIGHT, WIDTH, 3))
+    maps = layers.Conv2D(2, 1, activation="relu", name="first")(photos / 255)
+    maps = layers.AveragePooling2D(2)(maps)
+    maps = layers.Conv2D(2, 1, activation="relu", name="last")(maps)
+    model = keras.Model(photos, layers.Dense(1, "sigmoid", name="dense")(layers.Flatten()(maps)))
+    for name in ("first", "last"):
+        layer = model.get_layer(name)
+        layer.set_weights([np.ones_like(layer.kernel) / layer.kernel.shape[2], np.zeros(2)])
+    weights = np.zeros((HEIGHT // 2, WIDTH // 2, 2))
+    weights[-HEIGHT // 8 :, : WIDTH // 8] = 1
+    model.get_layer("dense").set_weights([weights.reshape(-1, 1), [-weights.sum() * 0.5]])
+    return model
+
+
+def corner():
+    inside = np.zeros((HEIGHT, WIDTH), np.uint8)
+    inside[-HEIGHT // 4 :, : WIDTH // 4] = 255
+    return inside
+
+
+@pytest.fixture
+def case(tmp_path, monkeypatch):
+    """A model's file, a folder of photos, one of masks, and a folder to work in."""
+    rng = np.random.default_rng(0)
+    for name in ("dark", "light"):
+        for folder in ("photos", "masks"):
+            (tmp_path / folder / name).mkdir(parents=True)
+        for i in range(4):
+            photo = rng.integers(60, 120, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+            photo[corner() > 0] = 250 if name == "light" else 5
+            cv2.imwrite(str(tmp_path / "photos" / name / f"{i}.png"), photo)
+            cv2.imwrite(str(tmp_path / "masks" / name / f"{i}.png"), corner())
+    corner_net().save(tmp_path / "net.keras")
+    for name, value in {"CHUNK": 3, "COSTLY_PHOTOS": 4, "PAIRS": 2, "CASCADED": 2}.items():
+        monkeypatch.setattr(check_heatmaps, name, value)
+    return tmp_path
+
+
+def command(case, *more):
+    options = ["--work", str(case / "work"), "--json", str(case / "found.json"), *more]
+    return check_heatmaps.main([str(case / "net.keras"), str(case / "photos"), *options])
+
+
+def test_a_reason_that_is_known_is_found(case, capsys):
+    assert command(case, "--masks", str(case / "masks")) == 0
+    found = json.loads((case / "found.json").read_text())
+    assert found["photos"] == 8 and found["right"] == 1
+    assert list(found["scores"]) == NAMES
+    scores = found["scores"]
+    for name in ("HiResCAM, a layer earlier", "integrated gradients", "SmoothGrad"):
+        assert scores[name]["share on the subject"]["mean"] > 0.9
+        assert scores[name]["peak on the subject"]["mean"] == 1
+        less = scores[name]["deletion to grey"]["less the blob"]
+        assert less["interval"][0] > 0 and less["photos"] == 8
+    assert scores["blob in the middle"]["peak on the subject"]["mean"] == 0
+    assert scores["random"]["share on the subject"]["mean"] == pytest.approx(1 / 16, abs=0.02)
+    for name, of_name in scores.items():
+        few = name in check_heatmaps.COSTLY
+        assert of_name["insertion into blur"]["photos"] == (4 if few else 8)
+    assert found["layers"]["edges of the photo"]["first"]["mean"] == pytest.approx(1)
+    assert found["layers"]["integrated gradients"]["dense"]["mean"] < 0.5
+    printed = capsys.readouterr().out
+    assert check_heatmaps.table(found) in printed
+    assert printed.count("\n| ") == 1 + len(NAMES)
+
+
+def test_a_run_that_was_stopped_goes_on(case, monkeypatch):
+    assert command(case) == 0
+    first = json.loads((case / "found.json").read_text())
+
+    def fails(*given):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(check_heatmaps, "cost", lambda case: {})
+    for name in check_heatmaps.METHODS:
+        monkeypatch.setitem(check_heatmaps.METHODS, name, fails)
+    assert command(case) == 0
+    again = json.loads((case / "found.json").read_text())
+    assert again["scores"] == first["scores"] and again["layers"] == first["layers"]
+
+
+def test_heatmaps_of_another_net_are_not_taken(case):
+    model = visualize.load_model(case / "net.keras")
+    options = dict(folder=case / "photos", limit=4, value_range=(0, 255), work=case / "work")
+    folder = check_heatmaps.Photos(model, **options).work
+    model.get_layer("dense").bias.assign([1.0])
+    assert check_heatmaps.Photos(model, **options).work != folder
+    model.get_layer("dense").bias.assign([0.0])
+
+
+def test_photos_come_from_each_class_in_turn(case):
+    model = visualize.load_model(case / "net.keras")
+    photos = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    assert [name.split("/")[0] for name in photos.names] == ["dark", "light"] * 4
+    assert list(photos.labels) == [0, 1] * 4 == list(photos.target)
+
+
+def test_a_picture_of_two_is_made_of_the_middles_of_two_photos(case):
+    model = visualize.load_model(case / "net.keras")
+    photos = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    pictures, targets, own = check_heatmaps.side_by_side(photos)
+    assert pictures.shape == (2, HEIGHT, WIDTH, 3) and list(targets) == [0, 1]
+    middle = slice(WIDTH // 4, WIDTH // 4 + WIDTH // 2)
+    np.testing.assert_array_equal(pictures[0][:, : WIDTH // 2], photos.images[0][:, middle])
+    np.testing.assert_array_equal(pictures[1][:, WIDTH // 2 :], photos.images[3][:, middle])
+    assert own[0, :, : WIDTH // 2].all() and not own[0, :, WIDTH // 2 :].any()
+    assert own[1, :, WIDTH // 2 :].all() and not own[1, :, : WIDTH // 2].any()
+
+
+def test_the_bootstrap_is_near_the_closed_form():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    one = check_heatmaps.bootstrap([*values, np.nan])
+    half = 1.96 * values.std(ddof=1) / 20
+    assert one["photos"] == 400 and one["mean"] == pytest.approx(values.mean(), abs=1e-4)
+    np.testing.assert_allclose(one["interval"], [values.mean() - half, values.mean() + half], 0.02)
+    assert check_heatmaps.bootstrap([np.nan])["mean"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--masks", "nowhere"], "holds no mask"),
+        (["--value-range", "1", "0"], "value_range is"),
+    ],
+)
+def test_wrong_input_gets_one_sentence(case, capsys, change, words):
+    assert command(case, *change) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+    assert not (case / "found.json").exists()
+
+
+# -------------------------------------------------------------------------- what was found for ours
+
+
+def test_the_readme_has_the_table():
+    assert check_heatmaps.table(FOUND) in (ROOT / "README.md").read_text()
+
+
+def test_what_was_found_is_of_enough_photos():
+    assert FOUND["photos"] >= 500 and list(FOUND["scores"]) == NAMES
+    assert all(one["photos"] >= 90 for one in FOUND["scores"]["Grad-CAM"].values())
+
+
+@pytest.mark.parametrize("task", marks.TASKS)
+def test_the_nets_read_the_marks_and_nothing_else(task):
+    model = visualize.load_model(marks.SHOWN / f"{marks.TASKS.index(task)}.keras")
+    photos, _ = visualize.load_photos(ROOT / "images", (marks.SIDE, marks.SIDE))
+    photos = np.repeat(np.uint8(photos), 12, axis=0)
+    marked, labels, places = marks.painted(photos, task, seed=7)
+    assert 0.3 < labels.mean() < 0.7
+    says = [visualize.logits(model, some / np.float32(255)).argmax(1) for some in (marked, photos)]
+    assert np.mean(says[0] == labels) > 0.9 and not says[1].any()
+    changed = (marked != photos).any(-1)
+    assert not (changed & ~places.any(1)).any() and changed.sum() > 0.8 * places.sum()
+    assert PLANTED[task]["right"] > 0.95 and PLANTED[task]["called 0 without"] > 0.95
