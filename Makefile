@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: all inspect diagnose lab data train test publish bench clean
+.PHONY: all inspect diagnose heatmaps lab data train test publish bench clean
 .DELETE_ON_ERROR:
 
 # Run VisualizingCNN.ipynb on the trained model and the sample photos.
@@ -24,6 +24,11 @@ diagnose: $(VENV)/installed
 	mkdir -p out
 	$(BIN)/python diagnose.py "$(MODEL)" "$(PHOTOS)" --html out/diagnosis.html $(OPTIONS)
 
+# Which heatmaps of your own net are true: make heatmaps MODEL=my.keras PHOTOS=my_photos/ OPTIONS="--limit 10"
+heatmaps: $(VENV)/installed
+	mkdir -p out
+	$(BIN)/python check_heatmaps.py "$(MODEL)" "$(PHOTOS)" --json out/heatmaps.json $(OPTIONS)
+
 lab: $(VENV)/installed
 	$(BIN)/jupyter lab
 
@@ -42,12 +47,13 @@ test: $(VENV)/tests-installed
 
 # Execute the notebooks in place, as they are committed, and draw all patterns.
 publish: $(VENV)/tests-installed
-	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb YourCNN.ipynb DebuggingCNN.ipynb
+	$(BIN)/python tests/publish.py CatsVsDogs.ipynb VisualizingCNN.ipynb YourCNN.ipynb DebuggingCNN.ipynb CheckingHeatmaps.ipynb
 	$(BIN)/python examples/patterns.py
 
 # make bench ARCHIVE=kagglecatsanddogs.zip [NAMES="grad_cam activations"]
 bench: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $$(grep opencv requirements.txt)  # a peer brings another
 	$(BIN)/python benchmarks/run.py $(NAMES) $(if $(ARCHIVE),--archive "$(ARCHIVE)")
 
 $(VENV)/installed: requirements.txt

@@ -31,8 +31,8 @@ import trainer
 CHUNK = 25  # photos whose heatmaps are made and kept at once
 FRACTIONS = (0.1, 0.3)  # of the pixels that are taken away or brought in
 COSTLY = {"Score-CAM", "RISE"}  # hundreds of runs for each photo
-COSTLY_PHOTOS, COSTLY_PAIRS = 150, 50  # of the photos and pairs, at most
-PAIRS, CASCADED, DEPTHS = 100, 6, 6  # pictures of two; photos and depths of the randomisation
+COSTLY_PHOTOS, COSTLY_MASKED, COSTLY_PAIRS = 75, 25, 25  # so they explain fewer, at most
+PAIRS, CASCADED, DEPTHS = 100, 4, 6  # pictures of two; photos and depths of the randomisation
 DRAWS = 2000  # of the bootstrap
 WORK = Path("out/heatmaps")
 
@@ -87,9 +87,12 @@ METHODS = {
     "Score-CAM": by_pixels(visualize.score_cam),
     "RISE": by_pixels(visualize.rise, samples=128),
 }
-# Products of two heatmaps: what is hot in both.
+# Products: what is hot in all. The last has the places of Grad-CAM in the same order, only sharper.
 PRODUCTS = {
+    "Guided Grad-CAM": ("Grad-CAM", "guided backpropagation"),
     "Grad-CAM x occlusion": ("Grad-CAM", "occlusion"),
+    "Grad-CAM squared x occlusion": ("Grad-CAM", "Grad-CAM", "occlusion"),
+    "Grad-CAM cubed": ("Grad-CAM", "Grad-CAM", "Grad-CAM"),
 }
 BLOB = "blob in the middle"
 TRIVIAL = {
@@ -118,10 +121,22 @@ def explained(name, make, images):
 class Photos:
     """The photos of a folder, of each class in turn, and the heatmaps of them, made once."""
 
-    def __init__(self, model, folder, limit, value_range, work):
+    def __init__(self, model, folder, limit, value_range, work, masks=None):
         height, width, channels = visualize.image_shape(model)
-        found = visualize.load_labelled_photos(folder, (height, width), limit, channels)
-        photos, names, labels, self.folders = found
+        files, labels, self.folders = visualize.labelled_files(folder, None if masks else limit)
+        if masks:
+            named = [Path(masks, file.parent.name, file.stem + ".png") for file in files]
+            some = [mask.exists() for mask in named]
+            if not any(some):
+                raise ValueError(
+                    f"{str(masks)!r} holds no mask of a photo of {str(folder)!r}: "
+                    f"{named[0].parent.name}/{named[0].name} would be that of the first."
+                )
+            files = [file for file, one in zip(files, some) if one]
+            labels = labels[some]
+        self.few = COSTLY_MASKED if masks else COSTLY_PHOTOS
+        photos, _ = visualize.load_photos(files, (height, width), channels)
+        names = [f"{file.parent.name}/{file.stem}" for file in files]
         turn = [int(np.sum(labels[:i] == label)) for i, label in enumerate(labels)]
         order = np.argsort(turn, kind="stable")
         self.names = [names[i] for i in order]
@@ -136,7 +151,7 @@ class Photos:
 
     def chunks(self, name):
         """What of the photos is examined at once: (first, last + 1)."""
-        many = min(COSTLY_PHOTOS, len(self.images)) if costly(name) else len(self.images)
+        many = min(self.few, len(self.images)) if costly(name) else len(self.images)
         return [slice(i, min(i + CHUNK, many)) for i in range(0, many, CHUNK)]
 
     def kept(self, name, chunk, make):
@@ -275,29 +290,19 @@ def judged(case, name, images, targets, what):
 
 
 def on_the_subject(case, names, folder):
-    """{name: {"share on the subject", "peak on the subject": (n,)}}, NaN without a mask."""
+    """{name: {"share on the subject", "peak on the subject": (n,)}} of photos that have a mask."""
     size = case.images.shape[2], case.images.shape[1]
-    masks = {}
-    for i, name in enumerate(case.names):
-        file = folder / f"{name}.png"
-        if file.exists():
-            mask = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-            masks[i] = cv2.resize(mask, size, interpolation=cv2.INTER_AREA) > 127
-    if not masks:
-        raise ValueError(
-            f"{str(folder)!r} holds no mask: {case.names[0]}.png would be that of the first photo."
-        )
+    masks = [cv2.imread(str(folder / f"{name}.png"), cv2.IMREAD_GRAYSCALE) for name in case.names]
+    masks = np.stack([cv2.resize(m, size, interpolation=cv2.INTER_AREA) > 127 for m in masks])
     scores = {}
     for name in names:
-        share, peak = np.full((2, len(case.names)), np.nan)
-        for chunk in case.chunks(name):
-            some = [i for i in range(chunk.start, chunk.stop) if i in masks]
-            if some:
-                heat = case.heatmaps(name, chunk)[np.array(some) - chunk.start]
-                inside = np.stack([masks[i] for i in some])
-                share[some] = visualize.share_inside(heat, inside)
-                peak[some] = visualize.peak_inside(heat, inside)
-        scores[name] = {"share on the subject": share, "peak on the subject": peak}
+        heat = np.concatenate([case.heatmaps(name, chunk) for chunk in case.chunks(name)])
+        inside = masks[: len(heat)]
+        scores[name] = {
+            "share on the subject": visualize.share_inside(heat, inside),
+            "peak on the subject": visualize.peak_inside(heat, inside),
+            "hottest tenth on the subject": visualize.hottest_inside(heat, inside),
+        }
     return scores
 
 
@@ -375,28 +380,24 @@ def summary(scores):
 
 def examine(model, folder, limit, value_range, masks=None, work=WORK, tell=print):
     """All that the command asks, as it is kept in a file (see `main`)."""
-    case = Photos(model, folder, limit, value_range, work)
     names = [*METHODS, *PRODUCTS, *TRIVIAL]
-    tell(f"{len(case.images)} photos, {np.mean(case.target == case.labels):.1%} right")
-    for name in METHODS:
-        for chunk in case.chunks(name):
-            case.heatmaps(name, chunk)
-            tell(f"{name}: {chunk.stop} heatmaps")
-    scores, means = {name: {} for name in names}, {}
+    scores, means, layers = {name: {} for name in names}, {}, {}
     if masks:
-        for name, found in on_the_subject(case, names, masks).items():
-            scores[name] |= found
+        case = Photos(model, folder, None, value_range, work, masks)
+        for name in names:
+            scores[name] |= on_the_subject(case, [name], masks)[name]
+            tell(f"{name}: {len(case.names)} photos with a mask")
+    case = Photos(model, folder, limit, value_range, work)
+    tell(f"{len(case.images)} photos, {np.mean(case.target == case.labels):.1%} right")
+    for name in names:
+        scores[name] |= pointing(case, [name]).get(name, {})
+        layers |= randomised(case, [name])
+        tell(f"{name}: halves, and layers in a random order")
     for name in names:
         found, mean = deletion(case, [name])
         scores[name] |= found[name]
         means |= mean
         tell(f"{name}: pixels taken away and brought in")
-    layers = {}
-    for name in names:
-        for score, found in pointing(case, [name]).get(name, {}).items():
-            scores[name][score] = found
-        layers |= randomised(case, [name])
-        tell(f"{name}: halves, and layers in a random order")
     return {
         "photos": len(case.images),
         "folder": Path(folder).name,
@@ -416,6 +417,7 @@ def examine(model, folder, limit, value_range, masks=None, work=WORK, tell=print
 COLUMNS = {
     "share on the subject": "{:.2f}",
     "peak on the subject": "{:.2f}",
+    "hottest tenth on the subject": "{:.2f}",
     "peak in the right half": "{:.2f}",
     "deletion to grey": "{:.2f}",
     "insertion into blur": "{:.2f}",

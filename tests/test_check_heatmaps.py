@@ -55,7 +55,13 @@ def case(tmp_path, monkeypatch):
             cv2.imwrite(str(tmp_path / "photos" / name / f"{i}.png"), photo)
             cv2.imwrite(str(tmp_path / "masks" / name / f"{i}.png"), corner())
     corner_net().save(tmp_path / "net.keras")
-    for name, value in {"CHUNK": 3, "COSTLY_PHOTOS": 4, "PAIRS": 2, "CASCADED": 2}.items():
+    for name, value in {
+        "CHUNK": 3,
+        "COSTLY_PHOTOS": 4,
+        "COSTLY_MASKED": 4,
+        "PAIRS": 2,
+        "CASCADED": 2,
+    }.items():
         monkeypatch.setattr(check_heatmaps, name, value)
     return tmp_path
 

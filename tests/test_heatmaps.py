@@ -340,7 +340,7 @@ def test_rise_is_the_mean_logit_of_the_masks_that_show_a_pixel(fill):
     fill = pictures(2, seed=2) if fill == "array" else fill
     options = dict(samples=40, cells=3, baseline=fill, seed=5)
     found = visualize.rise(model, images, [2, 0], **options)
-    masks = _random_masks(*SIDES, 40, 3, np.random.default_rng(5)).astype("f8")
+    masks = np.concatenate([*_random_masks(*SIDES, 40, 3, np.random.default_rng(5))])
     expected = []
     for i, target in enumerate([2, 0]):
         empty = GREY if fill is None else np.broadcast_to(fill, images.shape)[i]
@@ -354,7 +354,7 @@ def test_rise_is_the_mean_logit_of_the_masks_that_show_a_pixel(fill):
 
 
 def test_random_masks():
-    masks = _random_masks(20, 60, 400, 5, np.random.default_rng(0))
+    masks = np.concatenate([*_random_masks(20, 60, 400, 5, np.random.default_rng(0))])
     assert masks.shape == (400, 20, 60) and masks.min() == 0 and masks.max() == 1
     assert np.abs(masks.mean(0) - 0.5).max() < 0.12 and masks.mean() == pytest.approx(0.5, abs=0.01)
     # A cell is 4 pixels high and 12 wide, over which an edge takes as long to rise.
@@ -389,9 +389,9 @@ def test_masked_logits_are_those_of_what_a_mask_shows():
     for photos, empty in ((images, fill), (images[:1], fill), (images, fill[:1])):
         shown = masks * photos + (1 - masks) * empty
         expected = logits(model, shown).numpy()
-        found = masked_logits(model, photos, small, empty, 2)
+        found = masked_logits(model, photos, empty, small, 2)
         close(found, expected[:, 2])
-        found = masked_logits(model, photos, small, empty, [0, 1, 2, 1])
+        found = masked_logits(model, photos, empty, small, [0, 1, 2, 1])
         close(found, expected[range(4), [0, 1, 2, 1]])
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from .answers import choose_output, class_logits, limits, logits_of
-from .heatmaps import targets_of
+from .answers import answers, choose_output, class_logits, limits, logits_of
+from .heatmaps import checked_targets, predicted_class, targets_of
 from .recording import check_gradient, check_images, in_batches, record
 
 # What a ReLU passes back of a gradient, by TensorFlow's name of the operation.
@@ -77,8 +77,14 @@ def guided_backpropagation(model, images, target=None, output=None):
     (Adebayo et al. 2018, arXiv:1810.03292). `target`, `output` and errors are those of `grad_cam`;
     ValueError also for a model without any of the operations Elu, LeakyRelu, Relu, Relu6 and Selu.
     """
-    images, targets = _prepared(model, images, target, output)
-    return np.abs(_gradients(model, images, targets, output, guided=True)).sum(-1)
+    images = check_images(model, images)
+    check_gradient(model)
+    predicted = target is None  # and found in the same run
+    target = checked_targets(
+        0 if predicted else target, len(images), answers(model, output).classes
+    )
+    images = images.astype(np.float32)
+    return np.abs(_gradients(model, images, target, output, True, predicted)).sum(-1)
 
 
 def filling(images, baseline, value_range):
@@ -112,7 +118,7 @@ def _prepared(model, images, target, output):
     return images.astype(np.float32), targets_of(model, images, target, output)
 
 
-def _gradients(model, images, targets, output, guided=False):
+def _gradients(model, images, targets, output, guided=False, predicted=False):
     """Of the targets' logits by the images: (n, height, width, channels) float32."""
 
     def gradients(batch, targets_of_batch):
@@ -124,7 +130,11 @@ def _gradients(model, images, targets, output, guided=False):
                 f"Model {model.name!r} has no ReLU, so that guided backpropagation would be a "
                 "plain gradient: use smooth_grad."
             )
-        logits = class_logits(logits_of(choose_output(model, outputs, output))[0])
+        answer = choose_output(model, outputs, output)
+        logits, head, _ = logits_of(answer)
+        if predicted:
+            targets_of_batch = predicted_class(answer, logits, head)
+        logits = class_logits(logits)
         # A pixel of 0 to 255 moves the logit too little for float16, so many steps are counted.
         logit = SCALE * tf.gather(logits, targets_of_batch, batch_dims=1)
         found = tf.gradients(logit, batch)[0]
@@ -132,5 +142,5 @@ def _gradients(model, images, targets, output, guided=False):
             raise ValueError(f"No gradient of model {model.name!r} reaches the image.")
         return found / SCALE
 
-    key = _gradients, output, guided
+    key = _gradients, output, guided, predicted
     return in_batches(gradients, images, targets, keep=(model, key))

@@ -80,10 +80,8 @@ def score_cam(
     fill = np.broadcast_to(filling(images, baseline, value_range), images.shape)
     heat = []
     for i, image in enumerate(images):
-        masks = np.moveaxis(tf.image.resize(maps[i], images.shape[1:3]).numpy(), -1, 0)
-        low, high = masks.min((1, 2), keepdims=True), masks.max((1, 2), keepdims=True)
-        masks = (masks - low) / np.where(high > low, high - low, 1)
-        shown = masked_logits(model, image[None], masks, fill[[i]], targets[i], output)
+        masks, some = np.moveaxis(maps[i], -1, 0), (image[None], fill[[i]])
+        shown = masked_logits(model, *some, masks, targets[i], output, stretched=True)
         weights = np.exp(shown - shown.max())
         heat.append(np.maximum(maps[i] @ (weights / weights.sum()), 0))
     return tf.image.resize(np.stack(heat)[..., None], images.shape[1:3])[..., 0].numpy()
@@ -114,35 +112,45 @@ def rise(
     targets = targets_of(model, images, target, output)
     fill = np.broadcast_to(filling(images, baseline, value_range), images.shape)
     at_least_one(samples=samples, cells=cells)
-    masks = _random_masks(*images.shape[1:3], samples, cells, np.random.default_rng(seed))
     heat = np.empty(images.shape[:3], np.float32)
     for i, image in enumerate(images):
-        shown = masked_logits(model, image[None], masks, fill[[i]], targets[i], output)
-        heat[i] = np.tensordot(shown - shown.mean(), masks, 1) / np.maximum(masks.sum(0), 1e-9)
+        seen, product, logits = 0, 0, []
+        rng = np.random.default_rng(seed)
+        for masks in _random_masks(*images.shape[1:3], samples, cells, rng):
+            shown = masked_logits(model, image[None], fill[[i]], masks, targets[i], output)
+            seen, product = seen + masks.sum(0), product + np.tensordot(shown, masks, 1)
+            logits.append(shown)
+        heat[i] = (product - np.concatenate(logits).mean() * seen) / np.maximum(seen, 1e-9)
     return heat
 
 
 def _random_masks(height, width, samples, cells, rng):
-    """(samples, height, width) float32 from 0 to 1."""
+    """Masks from 0 to 1, BATCH at a time at most: (k, height, width)."""
     step_y, step_x = -(-height // cells), -(-width // cells)
     open_cells = rng.integers(0, 2, (samples, cells + 1, cells + 1, 1)).astype(np.float32)
     shifts = rng.integers(0, (step_y, step_x), (samples, 2))
-    large = tf.image.resize(open_cells, ((cells + 1) * step_y, (cells + 1) * step_x)).numpy()
-    cut = [m[y : y + height, x : x + width, 0] for m, (y, x) in zip(large, shifts)]
-    return np.stack(cut)
+    for start in range(0, samples, BATCH):
+        some = slice(start, start + BATCH)
+        large = tf.image.resize(open_cells[some], ((cells + 1) * step_y, (cells + 1) * step_x))
+        cut = [m[y : y + height, x : x + width] for m, (y, x) in zip(large.numpy(), shifts[some])]
+        yield np.stack(cut)[..., 0].astype(np.float64)
 
 
-def masked_logits(model, images, masks, fill, targets, output=None):
+def masked_logits(model, images, fill, masks, targets, output=None, stretched=False):
     """The targets' logits (k,) of photos of which only what a mask shows is left.
 
     `images` and `fill`, what stands elsewhere, are (k, height, width, channels) or one for all
-    (1, ...); `masks` are (k, h, w) of any size, 0 to 1, upsampled bilinearly; `targets` (k,) or a
-    single class.
+    (1, ...); `masks` are (k, h, w) of any size, 0 to 1, upsampled bilinearly and, if `stretched`,
+    to 0 to 1; `targets` (k,) or a single class.
     """
     size = images.shape[1:3]
 
     def ask(batch, masks_of_batch, fill_of_batch, targets_of_batch):
         open_part = tf.image.resize(masks_of_batch[..., None], size)
+        if stretched:
+            low = tf.reduce_min(open_part, (1, 2), keepdims=True)
+            high = tf.reduce_max(open_part, (1, 2), keepdims=True)
+            open_part = tf.math.divide_no_nan(open_part - low, high - low)
         shown = fill_of_batch + open_part * (tf.cast(batch, tf.float32) - fill_of_batch)
         answer = choose_output(model, record(model, shown)[0], output)
         logits = class_logits(logits_of(answer)[0])
@@ -152,7 +160,7 @@ def masked_logits(model, images, masks, fill, targets, output=None):
     images, fill = (np.broadcast_to(a, (many, *a.shape[1:])) for a in (images, fill))
     targets = np.broadcast_to(np.asarray(targets, np.int32), many)
     rows = images, masks.astype(np.float32), fill, targets
-    return in_batches(ask, *rows, keep=(model, (masked_logits, size, output)))
+    return in_batches(ask, *rows, keep=(model, (masked_logits, size, output, stretched)))
 
 
 def blurred(images, sigma=None):

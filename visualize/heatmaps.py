@@ -134,7 +134,7 @@ def _by_layer(combine, model, images, target, layer, output):
     images = check_images(model, images)
     predicted = target is None
     classes = answers(model, output).classes
-    targets = _targets(0 if predicted else target, len(images), classes)
+    targets = checked_targets(0 if predicted else target, len(images), classes)
     index = None if layer is None else find(model, layer)
 
     def combined(batch, targets_of_batch):
@@ -147,7 +147,7 @@ def _by_layer(combine, model, images, target, layer, output):
             place = map_of(trace_axes(batch.graph, batch, runs)[tensor.name])
         logits, head, _ = logits_of(answer)
         if predicted:
-            targets_of_batch = _predicted(answer, logits, head)
+            targets_of_batch = predicted_class(answer, logits, head)
         logits = class_logits(logits)
         # The gradient by a single unit can be too small for float16, so all units are counted.
         units = place.rows.size * place.columns.size
@@ -169,7 +169,7 @@ def _by_layer(combine, model, images, target, layer, output):
     return combined_maps
 
 
-def _predicted(answer, logits, head):
+def predicted_class(answer, logits, head):
     """(n,): the class with the highest answer, and of several such the one with the highest logit,
     since a softmax or sigmoid that is sure may give 1 to more than one.
     """
@@ -243,21 +243,21 @@ def logits_and_targets(model, images, target, output):
     def ask(batch):
         answer = choose_output(model, record(model, batch)[0], output)
         logits, head, _ = logits_of(answer)
-        return class_logits(logits), _predicted(answer, logits, head)
+        return class_logits(logits), predicted_class(answer, logits, head)
 
     logits, predicted = in_batches(ask, images, keep=(model, (logits_and_targets, output)))
     target = predicted if target is None else target
-    return logits, _targets(target, len(images), logits.shape[1])
+    return logits, checked_targets(target, len(images), logits.shape[1])
 
 
 def targets_of(model, images, target, output):
     """The classes to explain (n,): `target`, or the predicted."""
     if target is None:
         return logits_and_targets(model, images, None, output)[1]
-    return _targets(target, len(images), answers(model, output).classes)
+    return checked_targets(target, len(images), answers(model, output).classes)
 
 
-def _targets(target, count, classes):
+def checked_targets(target, count, classes):
     targets = np.asarray(target)
     if targets.dtype.kind not in "iu" or targets.shape not in {(), (count,)}:
         raise ValueError(
