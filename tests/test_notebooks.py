@@ -21,12 +21,16 @@ from nbconvert import HTMLExporter
 from PIL import Image, ImageSequence
 from publish import digest
 
+import check_heatmaps
 import diagnose
 import visualize
 from bugs import tables
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = ["CatsVsDogs.ipynb", "VisualizingCNN.ipynb", "YourCNN.ipynb", "DebuggingCNN.ipynb"]
+NOTEBOOKS = [
+    *("CatsVsDogs.ipynb", "VisualizingCNN.ipynb", "YourCNN.ipynb", "DebuggingCNN.ipynb"),
+    "CheckingHeatmaps.ipynb",
+]
 PATTERNS = ROOT / "images" / "figures" / "patterns.jpg"  # drawn by examples/patterns.py
 SMALL = {
     "STAGES": [[32, 2, 0.5], [40, 1, 1.0]],
@@ -371,3 +375,30 @@ def test_the_debugging_notebook_runs_on_real_photos(real_archive, tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     notebook = run("DebuggingCNN.ipynb", tmp_path / "out", DATA=str(data), ALL=250)
     assert "All cells took" in text_of(notebook)
+
+
+def test_the_notebook_on_heatmaps_runs_on_another_net(tmp_path):
+    for i, file in enumerate(sorted((ROOT / "examples" / "shapes").glob("*/*.png"))[::12]):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / "photos" / f"{i}.png")
+    parameters = {
+        "MODEL": str(ROOT / "examples" / "shapes.keras"),
+        "PHOTOS": str(tmp_path / "photos"),
+        "MASKS": "",
+        "VALUE_RANGE": [0, 1],
+    }
+    done = papermill.execute_notebook(
+        ROOT / "CheckingHeatmaps.ipynb", tmp_path / "out.ipynb", parameters, cwd=ROOT
+    )
+    pictures = [
+        o for c in code(done) for o in c.outputs if "image" in str(o.get("data", {}).keys())
+    ]
+    assert len(pictures) == 12
+    for name in check_heatmaps.METHODS:
+        assert name in text_of(done)
+    gained = re.findall(
+        r"all pixels together ([+-][\d.]+), the logit gained ([+-][\d.]+)", text_of(done)
+    )
+    assert len(gained) == 4
+    for together, gain in gained:
+        assert float(together) == pytest.approx(float(gain), abs=0.1 + 0.1 * abs(float(gain)))
