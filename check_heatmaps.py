@@ -261,7 +261,7 @@ def side_by_side(case):
 
 
 def pointing(case, names):
-    """{name: {"share in the right half", "peak in the right half": (k,)}}"""
+    """{name: {"share in its own half", "peak in its own half": (k,)}}"""
     found = side_by_side(case)
     if found is None:
         return {}
@@ -271,8 +271,8 @@ def pointing(case, names):
         some = slice(COSTLY_PAIRS if costly(name) else None)
         heat = judged(case, name, pictures[some], targets[some], "pairs")
         scores[name] = {
-            "share in the right half": visualize.share_inside(heat, own[some]),
-            "peak in the right half": visualize.peak_inside(heat, own[some]),
+            "share in its own half": visualize.share_inside(heat, own[some]),
+            "peak in its own half": visualize.peak_inside(heat, own[some]),
         }
     return scores
 
@@ -418,7 +418,7 @@ COLUMNS = {
     "share on the subject": "{:.2f}",
     "peak on the subject": "{:.2f}",
     "hottest tenth on the subject": "{:.2f}",
-    "peak in the right half": "{:.2f}",
+    "peak in its own half": "{:.2f}",
     "deletion to grey": "{:.2f}",
     "insertion into blur": "{:.2f}",
     "deletion less that of another's holes": "{:+.2f}",
