@@ -32,7 +32,7 @@ def corner_net():
         layer.set_weights([np.ones_like(layer.kernel) / layer.kernel.shape[2], np.zeros(2)])
     weights = np.zeros((HEIGHT // 2, WIDTH // 2, 2))
     weights[-HEIGHT // 8 :, : WIDTH // 8] = 1
-    model.get_layer("dense").set_weights([weights.reshape(-1, 1), [-weights.sum() * 0.5]])
+    model.get_layer("dense").set_weights([weights.reshape(-1, 1), np.array([-weights.sum() * 0.5])])
     return model
 
 
