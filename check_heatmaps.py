@@ -1,7 +1,7 @@
 """Which heatmap is true? Ten methods, judged on a net and photos of yours.
 
     python check_heatmaps.py MODEL PHOTOS [--limit 25] [--value-range 0 255] [--masks FOLDER]
-                             [--json FILE] [--work FOLDER]
+                             [--classes NAME ...] [--json FILE] [--work FOLDER]
 
 MODEL is a file that visualize.load_model opens; PHOTOS a folder with a folder for each class, of
 which `--limit` photos each are taken. `--masks` is a folder like PHOTOS with a PNG for each photo
@@ -9,7 +9,9 @@ whose subject is known, white on the subject and black elsewhere. Asked of each 
 the logit falls when its hottest pixels are taken away, whether it depends on what the layers have
 learned, which half of a picture of two photos it marks, how much of it lies on the subject, and
 what it costs. `--json` keeps the numbers; `--work` keeps the heatmaps meanwhile, so that a command
-that was stopped goes on. The exit status is 0, or 2 with one sentence if that cannot be done.
+that was stopped goes on (delete them if you change METHODS). A method that cannot explain the net
+is left out with a sentence, as guided backpropagation is where no ReLU is. The exit status is 0, or
+2 with one sentence if nothing of this can be done.
 """
 
 import argparse  # noqa: I001
@@ -56,7 +58,7 @@ def occlusion(model, images, target, value_range):
 
 def by_layer(function, earlier=False):
     def explain(model, images, target, value_range):
-        layer = visualize.convolution_ends(model)[-2] if earlier else None
+        layer = visualize.convolution_ends(model)[-2:][0] if earlier else None
         return function(model, images, target, layer)
 
     return explain
@@ -102,8 +104,24 @@ TRIVIAL = {
 }
 
 
+def parts_of(name):
+    """The methods that a method, product or trivial map is made of."""
+    return () if name in TRIVIAL else PRODUCTS.get(name, (name,))
+
+
 def costly(name):
-    return any(part in COSTLY for part in PRODUCTS.get(name, (name,)))
+    return any(part in COSTLY for part in parts_of(name))
+
+
+def usable(model, images, target, value_range):
+    """The names of the methods and products that can explain a model, and {method: why not}."""
+    why = {}
+    for name, method in METHODS.items():
+        try:
+            method(model, images[:1], target[:1], value_range)
+        except ValueError as error:
+            why[name] = str(error)
+    return [name for name in [*METHODS, *PRODUCTS] if not why.keys() & parts_of(name)], why
 
 
 def explained(name, make, images):
@@ -121,9 +139,11 @@ def explained(name, make, images):
 class Photos:
     """The photos of a folder, of each class in turn, and the heatmaps of them, made once."""
 
-    def __init__(self, model, folder, limit, value_range, work, masks=None):
+    def __init__(self, model, folder, limit, value_range, work, masks=None, classes=None):
         height, width, channels = visualize.image_shape(model)
-        files, labels, self.folders = visualize.labelled_files(folder, None if masks else limit)
+        files, labels, folders = visualize.labelled_files(folder, None if masks else limit)
+        count = visualize.answers(model).classes
+        labels = visualize.classes_of_folders(folders, classes, count)[0][labels]
         if masks:
             named = [Path(masks, file.parent.name, file.stem + ".png") for file in files]
             some = [mask.exists() for mask in named]
@@ -172,23 +192,23 @@ class Photos:
             peak = np.abs(heat).max((1, 2), keepdims=True)
             return np.divide(heat, peak, out=np.zeros_like(heat), where=peak > 0).astype("f2")
 
-        if name in TRIVIAL:
-            return TRIVIAL[name](self.images[chunk])
-        if name in PRODUCTS:
-            return visualize.product(*(self.heatmaps(part, chunk) for part in PRODUCTS[name]))
-        return self.kept(name, chunk, lambda: made(name)).astype(np.float32)
+        def make(method):
+            return self.kept(method, chunk, lambda: made(method)).astype(np.float32)
+
+        return explained(name, make, self.images[chunk])
 
 
 # -------------------------------------------------------------------------------------- the scores
 
 
 def curves(case, name, chunk):
-    """(k, 2 + 4 + 1, len(FRACTIONS)) logits: of the whole photo less that of nothing but grey, and
-    but blur; while pixels are taken away and brought in, to and from grey, to and from blur; and
-    while those are taken away that another photo of the chunk would lose.
+    """(k, 5, len(FRACTIONS)) logits: while the hottest pixels are taken away to grey, brought in
+    from grey, taken away to blur, brought in from blur, and while those are taken away to grey that
+    another photo of the chunk would lose (NaN if there is no other).
     """
     model, images, target = case.model, case.images[chunk], case.target[chunk]
     heat = case.heatmaps(name, chunk)
+    others = np.roll(heat, 2 if len(heat) > 2 else 1, axis=0)  # of the same class, of two
     options = dict(fractions=FRACTIONS, target=target, value_range=case.value_range)
     blurred = visualize.blurred(images)
     runs = [
@@ -198,25 +218,27 @@ def curves(case, name, chunk):
             (heat, None, True),
             (heat, blurred, False),
             (heat, blurred, True),
-            (np.roll(heat, 2, axis=0), None, False),
+            (others, None, False),
         )
     ]
+    if len(heat) == 1:
+        runs[-1] *= np.nan
     return np.stack(runs, 1)
 
 
-def deletion(case, names):
+def deletion(case, names, tell):
     """{name: {score: (n,)}}, in logits, the higher the better, and {name: mean `curves`}."""
     every = np.arange(len(case.target))
-    grey = np.broadcast_to(
-        visualize.filling(case.images, None, case.value_range), case.images.shape
-    )
-    empty = [visualize.logits(case.model, fill) for fill in (grey, visualize.blurred(case.images))]
-    empty = np.stack([logits[every, case.target] for logits in empty], 1)
+    grey = visualize.filling(case.images, None, case.value_range)
+    nothing = np.broadcast_to(grey, case.images.shape), visualize.blurred(case.images)
+    empty = [visualize.logits(case.model, fill)[every, case.target] for fill in nothing]
+    empty = np.stack(empty, 1)
     whole = case.logits[every, case.target]
     scores, means = {}, {}
     for name in names:
+        kept = f"curves {FRACTIONS} {name}"
         runs = [
-            case.kept(f"curves {name}", chunk, functools.partial(curves, case, name, chunk))
+            case.kept(kept, chunk, functools.partial(curves, case, name, chunk))
             for chunk in case.chunks(name)
         ]
         runs = np.concatenate(runs)
@@ -230,7 +252,8 @@ def deletion(case, names):
             "insertion into blur": won[:, 1],
             "deletion less that of another's holes": lost[:, 0] - lost[:, 2],
         }
-        means[name] = runs.mean(0)
+        means[name] = np.nanmean(runs, 0)
+        tell(f"{name}: pixels taken away and brought in")
     return scores, means
 
 
@@ -260,7 +283,7 @@ def side_by_side(case):
     return np.stack(pictures), np.array(targets), np.stack(own)
 
 
-def pointing(case, names):
+def pointing(case, names, tell):
     """{name: {"share in its own half", "peak in its own half": (k,)}}"""
     found = side_by_side(case)
     if found is None:
@@ -274,6 +297,7 @@ def pointing(case, names):
             "share in its own half": visualize.share_inside(heat, own[some]),
             "peak in its own half": visualize.peak_inside(heat, own[some]),
         }
+        tell(f"{name}: pictures of two halves")
     return scores
 
 
@@ -289,11 +313,10 @@ def judged(case, name, images, targets, what):
     return explained(name, explain, images)
 
 
-def on_the_subject(case, names, folder):
+def on_the_subject(case, names, folder, tell):
     """{name: {"share on the subject", "peak on the subject": (n,)}} of photos that have a mask."""
-    size = case.images.shape[2], case.images.shape[1]
-    masks = [cv2.imread(str(folder / f"{name}.png"), cv2.IMREAD_GRAYSCALE) for name in case.names]
-    masks = np.stack([cv2.resize(m, size, interpolation=cv2.INTER_AREA) > 127 for m in masks])
+    files = [folder / f"{name}.png" for name in case.names]
+    masks = visualize.load_photos(files, case.images.shape[1:3], 1)[0][..., 0] > 127
     scores = {}
     for name in names:
         heat = np.concatenate([case.heatmaps(name, chunk) for chunk in case.chunks(name)])
@@ -303,10 +326,11 @@ def on_the_subject(case, names, folder):
             "peak on the subject": visualize.peak_inside(heat, inside),
             "hottest tenth on the subject": visualize.hottest_inside(heat, inside),
         }
+        tell(f"{name}: {len(heat)} photos with a mask")
     return scores
 
 
-def randomised(case, names):
+def randomised(case, names, tell):
     """{name: {layer: (k,)}}: `cascade` at some depths, from the top down."""
     learned = [
         layer.name
@@ -330,11 +354,12 @@ def randomised(case, names):
             agreement = visualize.cascade(case.model, explain, case.images[some], **options)
             return np.stack([agreement[layer] for layer in layers])
 
-        found[name] = dict(zip(layers, case.kept(f"cascade {name}", some, make)))
+        found[name] = dict(zip(layers, case.kept(f"cascade {DEPTHS} {name}", some, make)))
+        tell(f"{name}: layers in a random order")
     return found
 
 
-def cost(case):
+def cost(case, names):
     """{method: seconds for a photo, as a multiple of those of a run of the net}, here and now."""
 
     def timed(work, *given):
@@ -345,7 +370,8 @@ def cost(case):
 
     run = timed(visualize.logits, case.model, case.images[:32]) / len(case.images[:32])
     given = case.model, case.images[:4], case.target[:4], case.value_range
-    return {name: timed(method, *given) / len(given[2]) / run for name, method in METHODS.items()}
+    methods = [name for name in names if name in METHODS]
+    return {name: timed(METHODS[name], *given) / len(given[2]) / run for name in methods}
 
 
 # ------------------------------------------------------------------------------------- the verdict
@@ -378,26 +404,22 @@ def summary(scores):
     }
 
 
-def examine(model, folder, limit, value_range, masks=None, work=WORK, tell=print):
+def examine(model, folder, limit, value_range, masks=None, classes=None, work=WORK, tell=print):
     """All that the command asks, as it is kept in a file (see `main`)."""
-    names = [*METHODS, *PRODUCTS, *TRIVIAL]
-    scores, means, layers = {name: {} for name in names}, {}, {}
-    if masks:
-        case = Photos(model, folder, None, value_range, work, masks)
-        for name in names:
-            scores[name] |= on_the_subject(case, [name], masks)[name]
-            tell(f"{name}: {len(case.names)} photos with a mask")
-    case = Photos(model, folder, limit, value_range, work)
+    case = Photos(model, folder, limit, value_range, work, classes=classes)
     tell(f"{len(case.images)} photos, {np.mean(case.target == case.labels):.1%} right")
-    for name in names:
-        scores[name] |= pointing(case, [name]).get(name, {})
-        layers |= randomised(case, [name])
-        tell(f"{name}: halves, and layers in a random order")
-    for name in names:
-        found, mean = deletion(case, [name])
-        scores[name] |= found[name]
-        means |= mean
-        tell(f"{name}: pixels taken away and brought in")
+    names, why = usable(model, case.images, case.target, value_range)
+    for name, sentence in why.items():
+        tell(f"{name} is left out. {sentence}")
+    names += TRIVIAL
+    subjects = {}
+    if masks:
+        masked = Photos(model, folder, None, value_range, work, masks, classes)
+        subjects = on_the_subject(masked, names, masks, tell)
+    halves = pointing(case, names, tell)
+    layers = randomised(case, names, tell)
+    scores, means = deletion(case, names, tell)
+    scores = {name: subjects.get(name, {}) | halves.get(name, {}) | scores[name] for name in names}
     return {
         "photos": len(case.images),
         "folder": Path(folder).name,
@@ -410,7 +432,7 @@ def examine(model, folder, limit, value_range, masks=None, work=WORK, tell=print
             name: {layer: bootstrap(values) for layer, values in found.items()}
             for name, found in layers.items()
         },
-        "cost": {name: round(times, 1) for name, times in cost(case).items()},
+        "cost": {name: round(times, 1) for name, times in cost(case, names).items()},
     }
 
 
@@ -453,6 +475,7 @@ def main(arguments=None):
     parser.add_argument("photos", help="a folder with a folder of photos for each class")
     parser.add_argument("--limit", type=int, default=25, help="photos of each class (25)")
     parser.add_argument("--value-range", nargs="+", default=["0", "255"], metavar="VALUE")
+    parser.add_argument("--classes", nargs="+", help="names in the order of the net's answer")
     parser.add_argument("--masks", type=Path, help="a folder like PHOTOS, with a PNG for each")
     parser.add_argument("--json", type=Path, help="a file for the numbers")
     parser.add_argument("--work", type=Path, default=WORK, help="out/heatmaps")
@@ -463,7 +486,8 @@ def main(arguments=None):
             model = visualize.load_model(args.model)
         value_range = args.value_range
         value_range = value_range[0] if len(value_range) == 1 else tuple(map(float, value_range))
-        found = examine(model, args.photos, args.limit, value_range, args.masks, args.work)
+        given = args.photos, args.limit, value_range, args.masks, args.classes, args.work
+        found = examine(model, *given)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

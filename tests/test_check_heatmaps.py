@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 FOUND = json.loads((ROOT / "models" / "heatmaps.json").read_text())
 PLANTED = json.loads((ROOT / "models" / "marks.json").read_text())["tasks"]
 HEIGHT, WIDTH = 24, 32
-NAMES = [*check_heatmaps.METHODS, *check_heatmaps.PRODUCTS, *check_heatmaps.TRIVIAL]
+TRIVIAL = check_heatmaps.TRIVIAL
+NAMES = [*check_heatmaps.METHODS, *check_heatmaps.PRODUCTS, *TRIVIAL]
 
 
 def corner_net():
@@ -101,7 +102,8 @@ def test_a_run_that_was_stopped_goes_on(case, monkeypatch):
     def fails(*given):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(check_heatmaps, "cost", lambda case: {})
+    monkeypatch.setattr(check_heatmaps, "cost", lambda case, names: {})
+    monkeypatch.setattr(check_heatmaps, "usable", lambda *given: (NAMES[: -len(TRIVIAL)], {}))
     for name in check_heatmaps.METHODS:
         monkeypatch.setitem(check_heatmaps.METHODS, name, fails)
     assert command(case) == 0
@@ -135,6 +137,49 @@ def test_a_picture_of_two_is_made_of_the_middles_of_two_photos(case):
     np.testing.assert_array_equal(pictures[1][:, WIDTH // 2 :], photos.images[3][:, middle])
     assert own[0, :, : WIDTH // 2].all() and not own[0, :, WIDTH // 2 :].any()
     assert own[1, :, WIDTH // 2 :].all() and not own[1, :, : WIDTH // 2].any()
+
+
+def test_the_holes_of_another_photo_are_those_of_another(case):
+    model = visualize.load_model(case / "net.keras")
+    photos = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    name = "HiResCAM, a layer earlier"
+    one = check_heatmaps.curves(photos, name, slice(0, 1))
+    assert one.shape == (1, 5, 2) and np.isnan(one[0, 4]).all() and np.isfinite(one[:, :4]).all()
+    for stop, other in ((2, 1), (3, 1)):  # of two the other, of three the one before the last
+        heat = (
+            np.arange(stop)[:, None, None]
+            + np.random.default_rng(0).random((3, HEIGHT, WIDTH))[:stop]
+        )
+        photos.heatmaps = lambda name, chunk, heat=heat: heat
+        run = check_heatmaps.curves(photos, name, slice(0, stop))
+        options = dict(target=photos.target[:1], fractions=check_heatmaps.FRACTIONS)
+        expected = visualize.deletion_curve(model, photos.images[:1], heat[[other]], **options)
+        np.testing.assert_allclose(run[0, 4], expected[0], rtol=1e-4)
+        assert not np.allclose(run[0, 4], run[0, 0])
+
+
+def test_a_net_of_one_convolution_without_a_relu(case, capsys):
+    net = [
+        keras.Input((HEIGHT, WIDTH, 3)),
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, activation="tanh"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(2, "softmax"),
+    ]
+    keras.utils.set_random_seed(0)
+    keras.Sequential(net).save(case / "net.keras")
+    assert command(case, "--limit", "2") == 0
+    assert "guided backpropagation is left out. Model 'sequential" in capsys.readouterr().out
+    found = json.loads((case / "found.json").read_text())
+    assert list(found["scores"]) == [name for name in NAMES if "uided" not in name]
+
+
+def test_classes_may_have_another_order_than_folders(case):
+    model = visualize.load_model(case / "net.keras")
+    options = dict(limit=4, value_range=(0, 255), work=case / "work", classes=["light", "dark"])
+    photos = check_heatmaps.Photos(model, case / "photos", **options)
+    assert list(photos.labels) == [1, 0] * 4
+    assert check_heatmaps.side_by_side(photos) is None  # the net gets all of them wrong
 
 
 def test_the_bootstrap_is_near_the_closed_form():

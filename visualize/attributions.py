@@ -73,8 +73,8 @@ def guided_backpropagation(model, images, target=None, output=None):
     """A gradient that keeps what is above zero at each ReLU: (n, height, width) float32.
 
     Guided backpropagation (Springenberg et al. 2015, arXiv:1412.6806, section 3.4), its size summed
-    over the colours. Sharp, and a warning: it hardly depends on what the layers have learned
-    (Adebayo et al. 2018, arXiv:1810.03292). `target`, `output` and errors are those of `grad_cam`;
+    over the colours. Sharp, and a warning: it notices late what the last layers have lost (Adebayo
+    et al. 2018, arXiv:1810.03292). `target`, `output` and errors are those of `grad_cam`;
     ValueError also for a model without any of the operations Elu, LeakyRelu, Relu, Relu6 and Selu.
     """
     images = check_images(model, images)
