@@ -53,7 +53,6 @@ LIMITS = {
 }
 UNEVEN = 0.25  # by which a class is answered more often than it is there
 HESITATES = 0.08  # of the photos have a small margin: a net too weak to judge labels
-CUE = 0.75  # skill with which brightness and the like tell the classes apart by themselves
 
 
 class Finding(NamedTuple):
@@ -121,8 +120,6 @@ def examine(
         raise ValueError(f"labels are one class number for each of the {len(photos_)} photos.")
     if not 0 <= labels.min() <= labels.max() < answer.classes:
         raise ValueError(f"labels are 0 to {answer.classes - 1}, not to {labels.max()}.")
-    if answer.kind == "labels":
-        raise ValueError("The net has several labels for a photo, which cannot be examined yet.")
     if not enough(labels):
         counts = ", ".join(map(str, np.bincount(labels)))
         raise ValueError(
@@ -148,7 +145,8 @@ class Case:
     def __init__(self, model, photos_, labels, value_range, output, answer):
         self.model, self.photos, self.labels = model, photos_, labels
         self.value_range, self.output, self.answer = value_range, output, answer
-        self.findings, self.logits, self.accuracy, self.skill = [], None, None, None
+        self.findings, self.accuracy, self.skill = [], None, None
+        self.logits = self.probabilities = None
         self.given = photos_, value_range  # before any cure
         self.untrained, self.mislabelled, self.copies = False, [], []
         self.intervention = self.patch = None  # what showed a shortcut
@@ -193,6 +191,9 @@ def about_layers(case):
     head = layers.output_head(case.model, case.output)
     if head:
         case.add("output_head", "fault", f"The net's head: {head}.")
+    elif case.answer.kind == "labels":
+        message = "It answers yes or no for each class, and is judged by the highest of them."
+        case.add("output_head", "suspicious", message)
     elif case.answer.kind == "sigmoid" and not case.answer.applied:
         message = "It returns a logit: 0 is its threshold, not one half, and it is no probability."
         case.add("output_head", "suspicious", message)
@@ -218,7 +219,8 @@ def about_layers(case):
 def about_inputs(case, ways):
     """Is it fed as in training? Each contest starts from what the last one found."""
     model, labels, output = case.model, case.labels, case.output
-    case.logits = inputs.ask(model, case.photos, case.value_range, output)
+    asked = visualize.logits_and_probabilities(model, case.images, output)
+    case.logits, case.probabilities = asked
     if not np.isfinite(case.logits).all() or case.untrained:
         why = "untrained" if case.untrained else "not finite"
         for cause in ("input_scale", "channel_order", "flipped_or_rotated", "resize"):
@@ -253,7 +255,7 @@ def about_inputs(case, ways):
             _told(case, cause, held, words, given)
             del contests[cause]
             if held.best:
-                case.logits = held.logits
+                case.logits, case.probabilities = held.logits, None
                 ways = _cured(case, cause, held.best, ways)
     if again.alone > limit and not random:
         message = (
@@ -262,11 +264,12 @@ def about_inputs(case, ways):
         )
         case.add("batch_statistics", "fault", message, again.alone, limit)
         return
-    stored = layers.with_batch_statistics(model, case.images, output)
-    if stored is None:
+    batch = inputs.batch_statistics(
+        model, case.photos, labels, case.value_range, output, case.logits
+    )
+    if batch is None:
         case.add("batch_statistics", "fine", "The net has no batch normalisation.")
         return
-    batch = inputs.contest(case.logits, {"its own statistics": stored}, labels)
     _told(case, "batch_statistics", batch, "each batch normalised by {}")
 
 
@@ -312,7 +315,9 @@ def _in_words(form):
 def about_answers(case):
     """What the answers tell, to photos as in training."""
     model, labels = case.model, case.labels
-    probabilities = visualize.probabilities(model, case.images, case.output)
+    probabilities = case.probabilities
+    if probabilities is None:  # the photos or their values were changed
+        probabilities = visualize.probabilities(model, case.images, case.output)
     if not np.isfinite(probabilities).all():
         return
     case.accuracy = float(np.mean(probabilities.argmax(1) == labels))
@@ -401,7 +406,7 @@ def about_photos(case, train):
     excess = {}
     for what, loss in losses.items():
         if loss.cue is not None:
-            excess[what] = min(loss.low - 0.5 * limit, loss.cue - CUE)
+            excess[what] = loss.low - 0.5 * limit
         elif what in photos.INSTEAD:
             middle = losses[photos.INSTEAD[what]]
             more = (loss.accuracy - loss.left) - (middle.accuracy - middle.left)

@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 
 import visualize
 
+from .layers import batch_normalisations, with_batch_statistics
 from .statistics import SURE, Comparison, compare, skill
 
 MARGIN = 0.1  # of the skill that is missing: what a better form must bring
@@ -20,7 +21,7 @@ P = 0.001  # of a sign test
 TURNS = {"upside down": 2, "turned to the left": 1, "turned to the right": 3}  # quarters
 KNOWS = 0.55  # skill, above chance beyond doubt
 SCREEN = 3  # first every third photo is asked
-WORSE = 0.05  # skill and accuracy, by which a form that lost among those is not asked further
+MANY = 150  # photos, below which all are asked at once
 
 
 class Contest(NamedTuple):
@@ -90,28 +91,46 @@ def resize(model, photos, ways, labels, value_range=(0, 255), output=None, given
     return _held(model, (photos, value_range), forms, labels, output, given)
 
 
-def _held(model, as_given, forms, labels, output, given):
-    """A Contest of {form: (photos, value range)}. Those that are clearly worse on some of the
-    photos are not asked about the others, but for the best of them.
+def batch_statistics(model, photos, labels, value_range=(0, 255), output=None, given=None):
+    """A Contest of the statistics of the photos that are asked together with those that batch
+    normalisation stored, or None if the model has none.
     """
+    if not batch_normalisations(model):
+        return None
+
+    def ask_together(model, photos, value_range, output):
+        return with_batch_statistics(model, visualize.from_pixels(photos, value_range), output)
+
+    as_given = photos, value_range
+    forms = {"its own statistics": as_given}
+    return _held(model, as_given, forms, labels, output, given, ask_together)
+
+
+def _held(model, as_given, forms, labels, output, given, asking=None):
+    """A Contest of {form: (photos, value range)}. Forms that bring nothing on some of the photos
+    are not asked about the others; where none brings anything, it is a contest on those.
+    """
+    asking = asking or ask
     if given is None:
         given = ask(model, *as_given, output)
     some = screened(labels)
-    parts = {f: ask(model, photos[some], values, output) for f, (photos, values) in forms.items()}
-    gains = {form: _gains(given[some], part, labels[some]) for form, part in parts.items()}
-    best = max(gains, key=lambda form: sum(gains[form]))
-    asked = {}
+    asked = {f: asking(model, photos[some], k, output) for f, (photos, k) in forms.items()}
+    if some.all():
+        return contest(given, asked, labels)
+    promising = {}
     for form, (photos, values) in forms.items():
-        if form == best or max(gains[form]) > -WORSE:
-            asked[form] = np.empty_like(given)
-            asked[form][some] = parts[form]
-            asked[form][~some] = ask(model, photos[~some], values, output)
-    return contest(given, asked, labels)
+        if max(_gains(given[some], asked[form], labels[some])) > 0:
+            promising[form] = np.empty_like(given)
+            promising[form][some] = asked[form]
+            promising[form][~some] = asking(model, photos[~some], values, output)
+    if promising:
+        return contest(given, promising, labels)
+    return contest(given[some], asked, labels[some])._replace(logits=given)
 
 
 def screened(labels):
-    """(n,) bool: the photos that are asked first, every third of each class."""
-    some = np.zeros(len(labels), bool)
+    """(n,) bool: the photos that are asked first, every third of each class; all, if few."""
+    some = np.full(len(labels), len(labels) < MANY)
     for k in np.unique(labels):
         some[np.flatnonzero(labels == k)[::SCREEN]] = True
     return some

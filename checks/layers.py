@@ -237,15 +237,19 @@ def repeated(model, images, output=None, count=16):
     return Repeated(*(float(np.abs(other - first).max() / spread) for other in (again, alone)))
 
 
+def batch_normalisations(model):
+    """The batch normalisation layers of a model, also those inside nested models."""
+    found = (layer for _, layer in leaf_layers(model))
+    return [layer for layer in found if isinstance(layer, keras.layers.BatchNormalization)]
+
+
 def with_batch_statistics(model, images, output=None, batch=128):
     """Logits (n, classes) when each batch normalisation takes the mean and the variance of the
-    images that are asked together, as in training, instead of those that it stored; None if the
-    model has none. They are asked in a random order, since a batch of a single class would lose
-    what tells it from the others. The model stays as it is.
+    images that are asked together, as in training, instead of those that it stored. They are asked
+    in a random order, since a batch of a single class would lose what tells it from the others. The
+    model stays as it is.
     """
-    norms = [la for _, la in leaf_layers(model) if isinstance(la, keras.layers.BatchNormalization)]
-    if not norms:
-        return None
+    norms = batch_normalisations(model)
 
     def from_batch(layer):
         def call(inputs, training=None, mask=None):

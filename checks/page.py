@@ -118,7 +118,7 @@ def _margins(case, classes):
 
 
 def _intervention(case, classes):
-    changed = photos.interventions(case.photos)[case.intervention]
+    changed = photos.interventions(case.photos)[case.intervention](case.photos)
     after = inputs.ask(case.model, changed, case.value_range, case.output)
     right = case.logits.argmax(1) == case.labels
     lost = np.flatnonzero(right & (after.argmax(1) != case.labels))[: SHOWN // 2]

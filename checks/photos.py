@@ -18,7 +18,8 @@ HOSTS = 32  # photos that a patch is pasted into
 TURNS_MOST = 0.8  # of them
 ALIKE = 0.4  # of the pixels of two patches
 SAME = 24  # values of a pixel, of 255
-LITTLE = 0.02  # accuracy: what costs less on some photos is not tried on all
+LITTLE = 0.05  # accuracy: what costs less on some photos is not tried on all
+CUE = 0.75  # skill with which brightness and the like tell the classes apart by themselves
 TINY = 12  # pixels, at which patches are compared
 
 
@@ -128,39 +129,58 @@ class Loss(NamedTuple):
 
 
 def interventions(photos):
-    """{what is done: photos after it}, each of which takes one thing away that a net may cling to.
+    """{what is done: a function of photos that does it}, each of which takes one thing away that a
+    net may cling to.
 
-    Photos are (n, h, w, c) from 0 to 255. What is covered gets the mean colour of all photos.
+    Photos are (n, h, w, c) from 0 to 255. What is covered gets the mean colour of all `photos`, to
+    whose mean brightness, too, others are brought.
     """
-    height, width = photos.shape[1:3]
+    height, width, channels = photos.shape[1:]
     mean = photos.mean((0, 1, 2))
-    y, x = max(1, round(height * 0.08)), max(1, round(width * 0.08))
-    done = {"border covered": photos.copy()}
-    done["border covered"][:, :y] = done["border covered"][:, -y:] = mean
-    done["border covered"][:, :, :x] = done["border covered"][:, :, -x:] = mean
-    done["middle covered"] = _middle_covered(photos, 0.54, mean)  # as much as of the border
+    border = max(1, round(height * 0.08)), max(1, round(width * 0.08))
     y, x = max(1, round(height * 0.22)), max(1, round(width * 0.22))
-    done["centre covered"] = _middle_covered(photos, 0.22, mean)  # as much as of a corner
     corners = {
-        "top left": (slice(y), slice(x)),
-        "top right": (slice(y), slice(-x, None)),
-        "bottom left": (slice(-y, None), slice(x)),
-        "bottom right": (slice(-y, None), slice(-x, None)),
+        "top left": np.s_[:, :y, :x],
+        "top right": np.s_[:, :y, -x:],
+        "bottom left": np.s_[:, -y:, :x],
+        "bottom right": np.s_[:, -y:, -x:],
     }
-    for corner, (rows, columns) in corners.items():
-        done[f"{corner} corner covered"] = covered = photos.copy()
-        covered[:, rows, columns] = mean
-    each = photos.mean((1, 2, 3), keepdims=True)
-    done["brightness equalised"] = np.clip(photos + photos.mean() - each, 0, 255)
-    if photos.shape[3] >= 3:
-        colours = photos[..., :3].mean((1, 2), keepdims=True)
-        grey = colours.mean(-1, keepdims=True)
-        done["tint equalised"] = np.clip(photos - _padded(colours - grey, photos), 0, 255)
-        grey = np.repeat(photos[..., :3].mean(-1, keepdims=True), 3, -1)
-        done["colour taken away"] = np.concatenate([grey, photos[..., 3:]], -1)
     small = max(8, height // 2), max(8, width // 2)
-    done["sharpness taken away"] = np.stack([_blurred(photo, small) for photo in photos])
-    done["file quality equalised"] = np.stack([_compressed(photo) for photo in photos])
+
+    def covering(*places):
+        def cover(some):
+            some = some.copy()
+            for place in places:
+                some[place] = mean
+            return some
+
+        return cover
+
+    def of_equal_brightness(some):
+        return np.clip(some + photos.mean() - some.mean((1, 2, 3), keepdims=True), 0, 255)
+
+    def of_equal_tint(some):
+        colours = some[..., :3].mean((1, 2), keepdims=True)
+        tint = colours - colours.mean(-1, keepdims=True)
+        return np.clip(some - np.pad(tint, [(0, 0)] * 3 + [(0, channels - 3)]), 0, 255)
+
+    def without_colour(some):
+        grey = np.repeat(some[..., :3].mean(-1, keepdims=True), 3, -1)
+        return np.concatenate([grey, some[..., 3:]], -1)
+
+    y, x = border
+    done = {
+        "border covered": covering(np.s_[:, :y], np.s_[:, -y:], np.s_[:, :, :x], np.s_[:, :, -x:]),
+        "middle covered": covering(_middle(height, width, 0.54)),  # as much as of the border
+        "centre covered": covering(_middle(height, width, 0.22)),  # as much as of a corner
+    }
+    done |= {f"{corner} corner covered": covering(place) for corner, place in corners.items()}
+    done["brightness equalised"] = of_equal_brightness
+    if channels >= 3:
+        done["tint equalised"] = of_equal_tint
+        done["colour taken away"] = without_colour
+    done["sharpness taken away"] = lambda some: np.stack([_blurred(p, small) for p in some])
+    done["file quality equalised"] = lambda some: np.stack([_compressed(p) for p in some])
     return done
 
 
@@ -171,12 +191,9 @@ INSTEAD = {"border covered": "middle covered"} | {
 }
 
 
-def _middle_covered(photos, share, mean):
-    height, width = photos.shape[1:3]
+def _middle(height, width, share):
     y, x = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
-    covered = photos.copy()
-    covered[:, y : height - y, x : width - x] = mean
-    return covered
+    return np.s_[:, y : height - y, x : width - x]
 
 
 def cues(photos):
@@ -192,11 +209,6 @@ def cues(photos):
         "sharpness taken away": steps.mean((1, 2)) / np.maximum(grey.std((1, 2)), 1),
         "file quality equalised": edges,
     }
-
-
-def _padded(colours, photos):
-    extra = photos.shape[3] - colours.shape[3]
-    return np.pad(colours, [(0, 0)] * 3 + [(0, extra)]) if extra else colours
 
 
 def _blurred(photo, small):
@@ -219,24 +231,25 @@ def shortcut(model, photos, labels, value_range=(0, 255), output=None, given=Non
     """{intervention: Loss}: how much accuracy goes with each thing that is taken away.
 
     Sound nets lose by some of them, too. So of what the whole photo has, such as brightness, it is
-    also measured how well it tells the classes apart by itself: only then can it be a shortcut.
+    also measured how well it tells the classes apart by itself: only where it does so, with a skill
+    above CUE, can it be a shortcut, and only then is it taken away.
     """
     given = ask(model, photos, value_range, output) if given is None else given
     before = given.argmax(1) == labels
-    amounts, losses = cues(photos), {}
-    some = screened(labels)
-    for what, changed in interventions(photos).items():
+    amounts, losses, some = cues(photos), {}, screened(labels)
+    for what, change in interventions(photos).items():
         cue = _tells(amounts[what], labels) if what in amounts else None
+        if cue is not None and cue <= CUE:
+            continue
         after = np.zeros(len(labels), bool)
-        after[some] = ask(model, changed[some], value_range, output).argmax(1) == labels[some]
-        loss = _loss(before[some], after[some], labels[some], cue)
-        if loss.accuracy - loss.left > LITTLE:  # else the others are not asked
-            others = ~some
-            after[others] = (
-                ask(model, changed[others], value_range, output).argmax(1) == labels[others]
-            )
-            loss = _loss(before, after, labels, cue)
-        losses[what] = loss
+        for part in (some, ~some):  # the others only if it costs something on some
+            if part.any():
+                answers = ask(model, change(photos[part]), value_range, output).argmax(1)
+                after[part] = answers == labels[part]
+            asked = some | part
+            losses[what] = loss = _loss(before[asked], after[asked], labels[asked], cue)
+            if loss.accuracy - loss.left <= LITTLE:
+                break
     return losses
 
 
@@ -278,7 +291,6 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
     """
     given = ask(model, photos, value_range, output) if given is None else given
     right = given.argmax(1) == labels
-    spots = _spots(*photos.shape[1:3])
     classes = np.unique(labels[right])
     recall = [right[labels == k].mean() for k in classes]
     classes = classes[np.argsort(recall)[::-1][:8]]
@@ -290,11 +302,9 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
         hosts = np.random.default_rng(0).permutation(others)[:HOSTS]
         own = np.flatnonzero((labels == k) & right)
         for i in own[np.argsort(-margin[own])][: each if len(hosts) else 0]:
-            covered = np.repeat(photos[i][None], len(spots), 0)
-            for one, (rows, columns) in zip(covered, spots):
-                one[rows, columns] = mean
-            left = _margin(ask(model, covered, value_range, output), k)
-            rows, columns = spots[int(left.argmin())]
+            rows, columns = _stands_on(
+                photos[i], mean, lambda some, k=k: _margin(ask(model, some, value_range, output), k)
+            )
             pasted = photos[hosts].copy()
             pasted[:, rows, columns] = photos[i, rows, columns]
             turned = np.mean(ask(model, pasted, value_range, output).argmax(1) == k)
@@ -317,18 +327,20 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
     return sorted(found, key=lambda patch: (-patch.twins, -patch.turned))
 
 
-def _spots(height, width):
-    """Squares that cover a photo, each half a square from the next: (rows, columns)."""
-    sides = [max(2, round(side * PATCH)) for side in (height, width)]
+def _stands_on(photo, mean, margin):
+    """(rows, columns): the square of a photo whose covering leaves the lowest `margin`. Squares lie
+    half of their sides apart.
+    """
+    sides = [max(2, round(side * PATCH)) for side in photo.shape[:2]]
     starts = [
         np.unique(np.linspace(0, whole - side, round(2 / PATCH) - 1).round().astype(int))
-        for whole, side in zip((height, width), sides)
+        for whole, side in zip(photo.shape, sides)
     ]
-    return [
-        (slice(int(y), int(y) + sides[0]), slice(int(x), int(x) + sides[1]))
-        for y in starts[0]
-        for x in starts[1]
-    ]
+    spots = [np.s_[y : y + sides[0], x : x + sides[1]] for y in starts[0] for x in starts[1]]
+    covered = np.repeat(photo[None], len(spots), 0)
+    for one, spot in zip(covered, spots):
+        one[spot] = mean
+    return spots[int(margin(covered).argmin())]
 
 
 def _margin(logits, k):

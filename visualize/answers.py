@@ -172,22 +172,7 @@ def probabilities(model, images, output=None):
     Logits get the sigmoid or softmax that is missing (`answers` tells). A model that ends in a
     log-softmax gets its exponential.
     """
-    images = check_images(model, images)
-
-    def ask(batch):
-        answer = choose_output(model, record(model, batch)[0], output)
-        logits, head, _ = logits_of(answer)
-        answer = tf.cast(answer, tf.float32)
-        if head == "LogSoftmax":
-            return tf.exp(answer)
-        if head:
-            return answer
-        if logits.shape[1] == 1:
-            return tf.sigmoid(logits)
-        return tf.where(adds_up(answer), answer, tf.nn.softmax(logits))
-
-    answer = in_batches(ask, images, keep=(model, (probabilities, output)))
-    return np.concatenate([1 - answer, answer], 1) if answer.shape[1] == 1 else answer
+    return logits_and_probabilities(model, images, output)[1]
 
 
 def logits(model, images, output=None):
@@ -196,10 +181,28 @@ def logits(model, images, output=None):
     So answers that are equally sure, 1 and 1, are still told apart. Where the head is hidden, it is
     the answer itself.
     """
+    return logits_and_probabilities(model, images, output)[0]
+
+
+def logits_and_probabilities(model, images, output=None):
+    """What `logits` and `probabilities` return, asked together."""
     images = check_images(model, images)
-    return in_batches(
-        lambda batch: logits_in(model, batch, output), images, keep=(model, (logits, output))
-    )
+
+    def ask(batch):
+        answer = choose_output(model, record(model, batch)[0], output)
+        units, head, _ = logits_of(answer)
+        answer = tf.cast(answer, tf.float32)
+        if head == "LogSoftmax":
+            answer = tf.exp(answer)
+        elif not head and units.shape[1] == 1:
+            answer = tf.sigmoid(units)
+        elif not head:
+            answer = tf.where(adds_up(answer), answer, tf.nn.softmax(units))
+        if answer.shape[1] == 1:
+            answer = tf.concat([1 - answer, answer], 1)
+        return class_logits(units), answer
+
+    return in_batches(ask, images, keep=(model, (logits_and_probabilities, output)))
 
 
 def logits_in(model, batch, output=None):
