@@ -126,10 +126,14 @@ def examine(
             f"Too few labelled photos ({counts} by class): {FEW} of each of two classes are needed."
         )
     value_range = value_range if isinstance(value_range, str) else tuple(value_range)
+    ways = {way: visualize.check_images(model, resized) for way, resized in (ways or {}).items()}
+    for way, resized in ways.items():
+        if len(resized) != len(photos_):
+            raise ValueError(f"{len(resized)} photos are resized by {way}, not {len(photos_)}.")
     case = Case(model, photos_, labels, value_range, output, answer)
     steps = [
         (about_layers, ()),
-        (about_inputs, (ways or {},)),
+        (about_inputs, (ways,)),
         (about_answers, ()),
         (about_photos, (train,)),
         (about_activations, ()),

@@ -28,6 +28,42 @@ def turned(quarters):
     return lambda bench, net: dict(model=net, photos=np.rot90(bench.photos, quarters, (1, 2)))
 
 
+def resized(way):
+    """The photos are brought to the net's size in another way than in training, `way`."""
+
+    def plant(bench, net):
+        large = bench.large()
+        ways = {name: np.stack([one(photo) for photo in large]) for name, one in WAYS.items()}
+        return dict(model=net, photos=np.float32(ways.pop(way)), ways=ways)
+
+    return plant
+
+
+def squeezed(photo, height=nets.SIDE, how=cv2.INTER_AREA):
+    return cv2.resize(photo, (nets.SIDE, height), interpolation=how)
+
+
+def padded(photo, height=nets.SIDE * 5 // 8):
+    """As a wide photo, with black bars above and below."""
+    bar = (nets.SIDE - height) // 2
+    edges = ((bar, nets.SIDE - height - bar), (0, 0), (0, 0))
+    return np.pad(squeezed(photo, height), edges)
+
+
+def cut(photo):
+    """The pixels in the middle, as many as the net takes."""
+    y, x = ((side - nets.SIDE) // 2 for side in photo.shape[:2])
+    return photo[y : y + nets.SIDE, x : x + nets.SIDE]
+
+
+WAYS = {
+    "squeezing the whole": squeezed,
+    "taking the nearest pixel": lambda photo: squeezed(photo, how=cv2.INTER_NEAREST),
+    "padding": padded,
+    "cutting": cut,
+}
+
+
 def classes_exchanged(bench, net):
     return dict(model=net, labels=1 - bench.labels)
 
@@ -282,6 +318,8 @@ FAULTS = {
     "blue and red exchanged": ("input", {"channel_order"}, bgr, 3),
     "upside down": ("input", {"flipped_or_rotated"}, turned(2), 2),
     "on the side": ("input", {"flipped_or_rotated"}, turned(1), 2),
+    "padded instead of squeezed": ("input", {"resize"}, resized("padding"), 2),
+    "cut instead of squeezed": ("input", {"resize"}, resized("cutting"), 2),
     "classes exchanged": ("input", {"class_order"}, classes_exchanged, 3),
     "labels shuffled": ("input", {"at_chance", "label_noise"}, labels_of_another_shuffle, 3),
     "20 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.2), 1),

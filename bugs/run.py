@@ -84,6 +84,10 @@ class Bench:
         examined = nets.read(data, "validation", count, skip, side)
         return train, examined
 
+    def large(self):
+        """The examined photos (n, 180, 180, 3) as they are in the files."""
+        return nets.read(self.data, "validation", *self.which, 180)[0]
+
     def fit(self, build, photos, labels, epochs=None, held=None, name=None, **options):
         """A net that is trained, or was: its file and its curve lie in bugs/work."""
         file = file_of(name or self.name)
@@ -117,6 +121,7 @@ def examined(bench, given):
         given.get("labels", bench.labels),
         train=given.get("train"),
         value_range=given.get("value_range", bench.value_range),
+        ways=given.get("ways"),
     )
     named = [f.cause for f in report["findings"] if f.verdict == "fault"]
     hints = [f.cause for f in report["findings"] if f.verdict == "suspicious"]
@@ -186,12 +191,15 @@ def keep():
     """Copy the nets that are shown, without their optimizers, and their curves."""
     SHOWN.mkdir(exist_ok=True)
     for short, name in KEPT.items():
-        file = file_of(name)
+        file, shown = file_of(name), SHOWN / f"{short}.keras"
         if file.exists():
             net = visualize.load_model(file)
+            known = shown.exists() and visualize.digest(visualize.load_model(shown))
+            if known == visualize.digest(net):
+                continue
             alone = keras.models.clone_model(net)
             alone.set_weights(net.get_weights())
-            alone.save(SHOWN / f"{short}.keras")
+            alone.save(shown)
             shutil.copy(file.with_suffix(".json"), SHOWN / f"{short}.json")
 
 

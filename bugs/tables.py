@@ -194,7 +194,7 @@ def write(results):
     ]
     for page, text in {PAGE: "\n\n".join(filter(None, parts)), README: sentence(results)}.items():
         before, rest = page.read_text().split(BEGIN)
-        after = rest.split(END)[1]
+        after = rest.split(END, 1)[1]  # other commands mark what they write in the same way
         page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
     figure = matrix(results)
     figure.savefig(FIGURE, dpi=100)

@@ -835,6 +835,25 @@ def test_totals_count_what_was_found():
     assert "1 of 2 faults" in tables.sentence(results)
 
 
+def test_what_stands_around_the_tables_stays(tmp_path, monkeypatch):
+    results = json.loads(run.RESULTS.read_text())
+    for name in ("PAGE", "README", "FIGURE"):
+        monkeypatch.setattr(tables, name, tmp_path / name)
+    around = (
+        "before\n",
+        "\nbetween\n<!-- written by others -->\n<!-- end of what it wrote -->\nafter\n",
+    )
+    for page_ in (tables.PAGE, tables.README):
+        page_.write_text(f"{around[0]}{tables.BEGIN}\nREPLACED\n{tables.END}{around[1]}")
+    for _ in range(2):
+        tables.write(results)
+        for page_, part in ((tables.PAGE, tables.faults_table), (tables.README, tables.sentence)):
+            text = page_.read_text()
+            assert text.startswith(around[0]) and text.endswith(tables.END + around[1])
+            assert text.count(part(results)) == 1 and "REPLACED" not in text
+    assert tables.FIGURE.stat().st_size > 10_000
+
+
 def test_tools_are_compared_on_the_same_instances():
     asked = {"half": "held out", "kind": "input", "named": ["resize", "leak"], "right": ["leak"]}
     rules = {"A": [["first", ["leak", "resize"]], ["second", []]], "B": []}

@@ -255,7 +255,9 @@ def from_pixels(photos, value_range):
     low, high = limits(value_range)
     photos = np.asarray(photos, np.float32)
     photos = photos[..., ::-1] if value_range == "caffe" else photos
-    return np.ascontiguousarray(low + photos / 255 * (high - low), np.float32)
+    images = np.multiply(photos, (high - low) / np.float32(255), order="C")
+    images += low
+    return images
 
 
 def to_pixels(images, value_range):
