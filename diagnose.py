@@ -28,9 +28,8 @@ from checks.statistics import FEW, enough
 CAUSES = (
     *("not_finite", "output_head", "no_activation", "untrained_layer", "random_answer"),
     *("input_scale", "channel_order", "flipped_or_rotated", "resize", "batch_statistics"),
-    *("class_order", "constant_answer", "threshold", "at_chance", "leak", "memorised"),
-    *("shortcut", "label_noise", "saturated_answer", "overconfident", "exploding"),
-    "dead_filters",
+    *("dead_filters", "class_order", "constant_answer", "threshold", "at_chance", "leak"),
+    *("memorised", "shortcut", "label_noise", "saturated_answer", "overconfident", "exploding"),
 )
 VERDICTS = ("fault", "suspicious", "fine")
 # Above these a cause is a fault, or suspicious. Each is set apart from what sound nets show.
@@ -52,6 +51,8 @@ LIMITS = {
     "dead_filters": 0.95,  # of a layer's channels
 }
 UNEVEN = 0.25  # by which a class is answered more often than it is there
+KNOWS_WELL = 0.9  # skill of a net that dead filters do not cost much
+DIFFER = 0.3  # spread of the answers, in logits, above which they are not all the same
 HESITATES = 0.08  # of the photos have a small margin: a net too weak to judge labels
 
 
@@ -75,7 +76,8 @@ REMEDIES = {
     "random_answer": "Call the layers without training=True, so that dropout stops in predict.",
     "untrained_layer": "Save the net after fit, and check that the layer is trainable or loaded.",
     "input_scale": "Scale the pixels as in training, best by a Rescaling layer inside the net.",
-    "channel_order": "Exchange red and blue, as cv2.cvtColor(photo, cv2.COLOR_BGR2RGB) does.",
+    "channel_order": "Exchange red and blue, as cv2.cvtColor(photo, cv2.COLOR_BGR2RGB) does, or "
+    "take colour away, if the training had none.",
     "flipped_or_rotated": "Turn the photos; ImageOps.exif_transpose does what their tag says.",
     "resize": "Resize photos with the same function and filter as in training.",
     "batch_statistics": "Train with training=True, long enough for the running means, and ask with "
@@ -134,9 +136,9 @@ def examine(
     steps = [
         (about_layers, ()),
         (about_inputs, (ways,)),
+        (about_activations, ()),
         (about_answers, ()),
         (about_photos, (train,)),
-        (about_activations, ()),
     ]
     for step, more in progress(steps) if progress else steps:
         step(case, *more)
@@ -237,7 +239,7 @@ def about_inputs(case, ways):
     case.add("random_answer", "fault" if random else "fine", message, again.again, limit)
     contests = {
         "input_scale": (inputs.input_scale, "pixel values {}"),
-        "channel_order": (inputs.channel_order, "red and blue exchanged"),
+        "channel_order": (inputs.channel_order, "{}"),
         "flipped_or_rotated": (inputs.flipped_or_rotated, "the photos {}"),
         "resize": (inputs.resize, "the photos resized by {}"),
     }
@@ -290,13 +292,14 @@ def _cured(case, cause, form, ways):
     if cause == "resize":
         case.photos = ways[form]
         return {}
-    k = inputs.TURNS.get(form)
-    changed = [
-        photos_[..., ::-1] if cause == "channel_order" else np.rot90(photos_, k, (1, 2))
-        for photos_ in (case.photos, *ways.values())
-    ]
-    case.photos = changed[0]
-    return dict(zip(ways, changed[1:]))
+
+    def cure(photos_):
+        if cause == "channel_order":
+            return inputs.COLOURS[form](photos_)
+        return np.rot90(photos_, inputs.TURNS[form], (1, 2))
+
+    case.photos = cure(case.photos)
+    return {way: cure(resized) for way, resized in ways.items()}
 
 
 def _told(case, cause, contest, words, given=""):
@@ -316,6 +319,27 @@ def _in_words(form):
     return form if isinstance(form, str) else "{:g} to {:g}".format(*form)
 
 
+def about_activations(case):
+    """What the activations tell, on photos as in training."""
+    every = max(1, len(case.images) // 100)
+    found = layers.units(case.model, case.images[::every])
+    *inner, answer = found
+    worst = max(inner or found, key=lambda layer: layer.constant / layer.count)
+    share, limit = worst.constant / worst.count, LIMITS["dead_filters"]
+    message = f"{worst.constant} of {worst.count} channels of {worst.layer} never change."
+    verdict = "fault" if share > limit else "suspicious" if share > 0.3 else "fine"
+    explained = case.has("not_finite", "output_head", "untrained_layer")
+    if explained or answers.interval(case.logits, case.labels)[1] > KNOWS_WELL:
+        verdict = "suspicious" if verdict == "fault" else verdict
+    case.add("dead_filters", verdict, message, share, limit)
+    largest = max(found, key=lambda layer: layer.highest)
+    limit = LIMITS["exploding"]
+    verdict = "fault" if largest.highest > limit else "fine"
+    verdict = "suspicious" if limit >= largest.highest > 0.01 * limit else verdict
+    message = f"{largest.layer} reaches {largest.highest:.2g}."
+    case.add("exploding", verdict, message, largest.highest, limit)
+
+
 def about_answers(case):
     """What the answers tell, to photos as in training."""
     model, labels = case.model, case.labels
@@ -327,31 +351,22 @@ def about_answers(case):
     case.accuracy = float(np.mean(probabilities.argmax(1) == labels))
     case.skill, low, high = answers.interval(case.logits, labels)
     skill = f"The skill is {case.skill:.3f} ({low:.3f} to {high:.3f}; one half is chance)."
-    explained = case.has("not_finite", "output_head", "untrained_layer")
+    explained = case.has("not_finite", "output_head", "untrained_layer", "dead_filters")
     two = case.answer.classes == 2
     plain, paired = answers.order_of_classes(case.logits, labels)
     turned = high < LIMITS["class_order"] if two else paired - plain > 0.2
     case.add("class_order", "fault" if turned else "fine", skill, high, LIMITS["class_order"])
-    same, limit = answers.same_answer(probabilities), LIMITS["constant_answer"]
-    constant = same > limit and np.bincount(labels).max() < 0.9 * len(labels)
-    message = f"{same:.1%} of the photos get the same answer."
-    verdict = "fine" if not constant else "suspicious" if explained else "fault"
-    case.add("constant_answer", verdict, message, same, limit)
     chance = low <= 0.5 <= high and high < LIMITS["at_chance"]
     doubtful = low <= 0.5 and not chance and not turned
     verdict = "suspicious" if doubtful or (chance and explained) else "fault" if chance else "fine"
     case.add("at_chance", verdict, skill, high, LIMITS["at_chance"])
-    if two:
-        other = answers.threshold(case.logits, labels)
-        gain, limit = other.possible - other.accuracy, LIMITS["threshold"]
-        uneven = abs(other.shares[1] - labels.mean()) > UNEVEN
-        clear = gain > limit and (uneven or other.p < 0.001) and low > inputs.KNOWS
-        shares = " and ".join(f"{share:.0%}" for share in other.shares)
-        message = (
-            f"{other.accuracy:.1%} are right, and {other.possible:.1%} with another threshold; the "
-            f"classes are answered {shares} of the time."
-        )
-        case.add("threshold", "fault" if clear else "fine", message, gain, limit)
+    off = _about_threshold(case, low)
+    same, limit = answers.same_answer(probabilities), LIMITS["constant_answer"]
+    constant = same > limit and np.bincount(labels).max() < 0.9 * len(labels)
+    biased = off and answers.spread(probabilities) > DIFFER  # it tells them apart, and is off
+    message = f"{same:.1%} of the photos get the same answer."
+    verdict = "fine" if not constant else "suspicious" if explained or biased else "fault"
+    case.add("constant_answer", verdict, message, same, limit)
     sure = answers.saturated_answer(probabilities, labels)
     limit = LIMITS["saturated_answer"]
     message = f"{sure.count} answers are at least 99.9 % sure, and {sure.wrong} of them are wrong."
@@ -367,6 +382,28 @@ def about_answers(case):
     if worse and not explained and not case.has("class_order", "threshold", "at_chance"):
         verdict = "fault"
     case.add("overconfident", verdict, message, confidence.low, limit)
+
+
+def _about_threshold(case, low):
+    """Whether another threshold, or another bias of each class, makes many more answers right."""
+    labels, limit = case.labels, LIMITS["threshold"]
+    other = answers.threshold(case.logits, labels)
+    gain = other.possible - other.accuracy
+    excess = np.array(other.shares) - np.bincount(labels, minlength=len(other.shares)) / len(labels)
+    k = int(excess.argmax())
+    beyond_chance = other.p < 0.001
+    if case.answer.classes == 2:
+        clear = excess[k] > UNEVEN or beyond_chance
+    else:
+        clear = excess[k] > 0.4 * UNEVEN and beyond_chance
+    off = gain > limit and clear and low > inputs.KNOWS
+    message = (
+        f"{other.accuracy:.1%} are right, and {other.possible:.1%} with another threshold; class "
+        f"{k} is answered {other.shares[k]:.0%} of the time, and is there "
+        f"{other.shares[k] - excess[k]:.0%}."
+    )
+    case.add("threshold", "fault" if off else "fine", message, gain, limit)
+    return off
 
 
 def about_photos(case, train):
@@ -444,26 +481,6 @@ def about_photos(case, train):
         case.add("shortcut", "fault", message, case.patch.turned, limit)
         return
     case.add("shortcut", "fine", message, loss.low, limit)
-
-
-def about_activations(case):
-    """What the activations tell, on photos as in training."""
-    every = max(1, len(case.images) // 100)
-    found = layers.units(case.model, case.images[::every])
-    *inner, answer = found
-    worst = max(inner or found, key=lambda layer: layer.constant / layer.count)
-    share, limit = worst.constant / worst.count, LIMITS["dead_filters"]
-    message = f"{worst.constant} of {worst.count} channels of {worst.layer} never change."
-    verdict = "fault" if share > limit else "suspicious" if share > 0.3 else "fine"
-    if verdict == "fault" and case.has("not_finite", "output_head", "untrained_layer"):
-        verdict = "suspicious"
-    case.add("dead_filters", verdict, message, share, limit)
-    largest = max(found, key=lambda layer: layer.highest)
-    limit = LIMITS["exploding"]
-    verdict = "fault" if largest.highest > limit else "fine"
-    verdict = "suspicious" if limit >= largest.highest > 0.01 * limit else verdict
-    message = f"{largest.layer} reaches {largest.highest:.2g}."
-    case.add("exploding", verdict, message, largest.highest, limit)
 
 
 # -------------------------------------------------------------------------------- command line

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
 from scipy.stats import binomtest
 
 import visualize
@@ -12,13 +14,20 @@ from .statistics import SURE, skill_interval
 SATURATED = 0.999  # probability
 
 
+def spread(probabilities):
+    """The standard deviation of the logarithm of the share of that class which varies most."""
+    return float(np.log(np.maximum(probabilities, 1e-12)).std(0).max())
+
+
 class Threshold(NamedTuple):
-    """What another threshold between two classes would bring, chosen on other photos."""
+    """What another threshold between two classes would bring, or another bias for each of more
+    classes, chosen on other photos.
+    """
 
     accuracy: float
     possible: float  # accuracy with the better threshold
     p: float  # of a sign test on the photos that change
-    shift: float  # of the logit difference
+    shifts: tuple  # of the logit of each class, less that of the first
     shares: tuple  # of each class among the answers
 
 
@@ -34,32 +43,58 @@ def same_answer(probabilities):
 
 def threshold(logits, labels):
     """A Threshold: for each half of the photos it is chosen on the other half."""
-    x = logits[:, 1] - logits[:, 0]
-    right = (x > 0) == labels
-    fold = np.zeros(len(x), int)
-    for k in (0, 1):  # every second photo of each class
+    answered = logits.argmax(1)
+    right = answered == labels
+    fold = np.zeros(len(labels), int)
+    for k in range(logits.shape[1]):  # every second photo of each class
         fold[np.flatnonzero(labels == k)[::2]] = 1
-    shifts, better = [], np.zeros(len(x), bool)
+    shifts, better = [], np.zeros(len(labels), bool)
+    choose = _best_cut if logits.shape[1] == 2 else _best_biases
     for part in (0, 1):
-        shift = _best_cut(x[fold != part], labels[fold != part])
+        shift = choose(logits[fold != part], labels[fold != part])
         shifts.append(shift)
-        better[fold == part] = (x[fold == part] > shift) == labels[fold == part]
+        better[fold == part] = (logits[fold == part] + shift).argmax(1) == labels[fold == part]
     won, lost = int(np.sum(better & ~right)), int(np.sum(right & ~better))
     p = binomtest(won, won + lost).pvalue if won > lost else 1.0
-    shares = tuple(np.bincount((x > 0).astype(int), minlength=2) / len(x))
-    return Threshold(
-        float(right.mean()), float(better.mean()), float(p), float(np.mean(shifts)), shares
-    )
+    shares = np.bincount(answered, minlength=logits.shape[1]) / len(labels)
+    shifts = tuple(map(float, np.mean(shifts, 0)))
+    return Threshold(float(right.mean()), float(better.mean()), float(p), shifts, tuple(shares))
 
 
-def _best_cut(x, labels):
-    """The cut of x with the most right answers; in the middle of several such."""
+def _best_cut(logits, labels):
+    """What to add to the logits of two classes for the most right answers; the middle of several
+    such.
+    """
+    x = logits[:, 1] - logits[:, 0]
     order = np.argsort(x)
     ones = labels[order]
     right = np.r_[ones.sum(), ones.sum() + np.cumsum(1 - 2 * ones)]  # k lowest called 0
     best = np.flatnonzero(right == right.max())
     edges = np.r_[x.min() - 1, (x[order][1:] + x[order][:-1]) / 2, x.max() + 1]
-    return edges[best[len(best) // 2]]
+    return np.array([0, -edges[best[len(best) // 2]]])
+
+
+def _best_biases(logits, labels):
+    """What to add to the logits of many classes for the least cross-entropy at the best scale (as
+    Guo et al. 2017, section 4.2, vector scaling, with one scale for all classes).
+    """
+    given = logits - logits.mean(1, keepdims=True)
+    given = given / (given.std() or 1)
+    truth = np.eye(logits.shape[1])[labels]
+
+    def loss(weights):
+        scale, biases = np.exp(weights[0]), weights[1:]
+        scores = scale * given + biases
+        shares = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
+        slope = (shares - truth) / len(labels)
+        cross_entropy = -np.mean(np.log(np.maximum((shares * truth).sum(1), 1e-30)))
+        towards = np.r_[scale * np.sum(slope * given), slope.sum(0)] + 2e-3 * weights
+        return cross_entropy + 1e-3 * np.sum(weights**2), towards
+
+    weights = minimize(loss, np.zeros(1 + logits.shape[1]), jac=True, method="L-BFGS-B").x
+    spread = (logits - logits.mean(1, keepdims=True)).std() or 1
+    biases = weights[1:] / np.exp(weights[0]) * spread
+    return biases - biases[0]
 
 
 def order_of_classes(logits, labels):

@@ -19,6 +19,10 @@ MARGIN = 0.1  # of the skill that is missing: what a better form must bring
 GAIN = 0.02  # accuracy, where it is that which counts
 P = 0.001  # of a sign test
 TURNS = {"upside down": 2, "turned to the left": 1, "turned to the right": 3}  # quarters
+COLOURS = {
+    "red and blue exchanged": lambda photos: photos[..., ::-1],
+    "colour taken away": lambda photos: np.repeat(photos.mean(-1, keepdims=True), 3, -1),
+}
 KNOWS = 0.55  # skill, above chance beyond doubt
 SCREEN = 3  # first every third photo is asked
 MANY = 150  # photos, below which all are asked at once
@@ -27,7 +31,7 @@ MANY = 150  # photos, below which all are asked at once
 class Contest(NamedTuple):
     """What the best other form brings."""
 
-    best: object  # value range, "BGR", way to turn or to resize; None: none is clearly better
+    best: object  # value range, change of colour, way to turn or to resize; None: none is better
     tried: object  # the best other form, whether clearly or not
     comparison: Comparison  # of it with the given one
     accuracies: tuple  # before and after
@@ -73,8 +77,8 @@ def input_scale(model, photos, labels, value_range=(0, 255), output=None, given=
 
 
 def channel_order(model, photos, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of the photos with red and blue exchanged."""
-    forms = {"BGR": (photos[..., ::-1], value_range)}
+    """A Contest of the photos with red and blue exchanged, and of grey ones."""
+    forms = {form: (change(photos), value_range) for form, change in COLOURS.items()}
     return _held(model, (photos, value_range), forms, labels, output, given)
 
 

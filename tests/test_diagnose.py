@@ -155,7 +155,10 @@ def test_red_and_blue_exchanged():
     pictures, labels = colours()
     assert not inputs.channel_order(red(), pictures, labels, (0, 1)).best
     found = inputs.channel_order(red(), pictures[..., ::-1], labels, (0, 1))
-    assert found.best == "BGR" and found.comparison.before < 0.2 < 0.9 < found.comparison.after
+    assert (
+        found.best == "red and blue exchanged"
+        and found.comparison.before < 0.2 < 0.9 < found.comparison.after
+    )
     np.testing.assert_allclose(
         found.logits, inputs.ask(red(), pictures, (0, 1)), rtol=1e-5, atol=1e-5
     )
@@ -211,12 +214,35 @@ def test_the_threshold_is_chosen_on_other_photos():
     x = 2.0 * labels - 1 + generator.normal(0, 0.5, 400)
     off = answers.threshold(np.stack([-x - 2, x + 2], 1), labels)
     assert off.possible > 0.95 > 0.6 > off.accuracy and off.p < 1e-6
-    assert off.shift == pytest.approx(4, abs=1) and off.shares[1] > 0.9
+    assert off.shifts == pytest.approx((0, -4), abs=1) and off.shares[1] > 0.9
     fine = answers.threshold(np.stack([-x, x], 1), labels)
     assert abs(fine.possible - fine.accuracy) < 0.02 and fine.p > 0.05
     noise = generator.normal(size=(50, 40, 2))
     possible = [answers.threshold(some, labels[:40]).possible for some in noise]
     assert np.mean(possible) < 0.53  # chosen on the photos that are counted, it is near 0.6
+
+
+def test_the_biases_of_many_classes_are_chosen_on_other_photos():
+    generator = np.random.default_rng(0)
+    labels = np.arange(600) % 4
+    logits = 4.0 * np.eye(4)[labels] + generator.normal(0, 1, (600, 4))
+    off = answers.threshold(logits + [0, 0, 5, -3], labels)
+    assert off.possible > 0.95 > 0.7 > off.accuracy and off.p < 1e-6 and off.shares[2] > 0.5
+    assert off.shifts == pytest.approx((0, 0, -5, 3), abs=1)
+    for scale in (0.01, 100):  # whatever their scale
+        again = answers.threshold((logits + [0, 0, 5, -3]) * scale, labels)
+        assert again.possible == pytest.approx(off.possible, abs=0.01)
+    fine = answers.threshold(logits, labels)
+    assert abs(fine.possible - fine.accuracy) < 0.02 and fine.p > 0.05
+    noise = [answers.threshold(generator.normal(size=(40, 4)), labels[:40]) for _ in range(20)]
+    assert np.mean([one.possible for one in noise]) < 0.35
+
+
+def test_the_spread_of_answers():
+    p = np.array([0.3, 0.3, 0.3])
+    assert answers.spread(np.stack([p, 1 - p], 1)) == pytest.approx(0, abs=1e-7)
+    p = np.array([0.1, 0.1 * np.e])
+    assert answers.spread(np.stack([p, 1 - p], 1)) == pytest.approx(0.5)
 
 
 def test_the_order_of_classes():
@@ -837,8 +863,8 @@ def test_totals_count_what_was_found():
 
 def test_what_stands_around_the_tables_stays(tmp_path, monkeypatch):
     results = json.loads(run.RESULTS.read_text())
-    for name in ("PAGE", "README", "FIGURE"):
-        monkeypatch.setattr(tables, name, tmp_path / name)
+    for name, file in (("PAGE", "page.md"), ("README", "README.md"), ("FIGURE", "bugs.png")):
+        monkeypatch.setattr(tables, name, tmp_path / file)
     around = (
         "before\n",
         "\nbetween\n<!-- written by others -->\n<!-- end of what it wrote -->\nafter\n",
