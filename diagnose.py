@@ -22,15 +22,16 @@ import numpy as np
 from tqdm import tqdm
 
 from checks import answers, inputs, layers, page, photos
-from checks.statistics import FEW, enough
+from checks.statistics import FEW, SURE, enough
 
 # The causes, roots first: an earlier one can explain a later one.
 CAUSES = (
     *("not_finite", "output_head", "no_activation", "untrained_layer", "random_answer"),
-    *("input_scale", "channel_order", "flipped_or_rotated", "resize", "batch_statistics"),
-    *("dead_filters", "class_order", "constant_answer", "threshold", "at_chance", "leak"),
+    *("input_scale", "channel_order", "flipped_or_rotated", "resize", "dead_filters"),
+    *("batch_statistics", "class_order", "constant_answer", "threshold", "at_chance", "leak"),
     *("memorised", "shortcut", "label_noise", "saturated_answer", "overconfident", "exploding"),
 )
+INPUTS = "input_scale", "channel_order", "flipped_or_rotated", "resize"
 VERDICTS = ("fault", "suspicious", "fine")
 # Above these a cause is a fault, or suspicious. Each is set apart from what sound nets show.
 LIMITS = {
@@ -43,16 +44,22 @@ LIMITS = {
     "leak": 0.01,  # of the photos
     "memorised": 0.1,  # accuracy
     "shortcut": 0.1,  # accuracy
-    "twins": 2,  # other photos with the patch that turns those of other classes, for shortcut
-    "label_noise": 0.03,  # of the photos of which the net is surest
+    "twins": 3,  # other photos with the patch that turns those of other classes, for shortcut
+    "label_noise": 0.03,  # of the photos of which the net is surest, or of all
     "saturated_answer": 0.05,  # of the saturated answers are wrong
     "overconfident": 0.05,  # probability
     "exploding": 1e6,
-    "dead_filters": 0.95,  # of a layer's channels
+    "dead_filters": 0.8,  # of a layer's channels
+    "zeroed": 0.1,  # of a layer's channels, for dead_filters
 }
-UNEVEN = 0.25  # by which a class is answered more often than it is there
-KNOWS_WELL = 0.9  # skill of a net that dead filters do not cost much
+UNFIT = 0.1  # skill and accuracy, by which another cause has to explain more
+TOGETHER = "each batch normalised by {}"
+UNEVEN = 0.1  # by which one of many classes is answered more often than it is there
+NEARLY = 1.96 / SURE  # a skill that is nearly chance, at 95 %, is no alarm on a net that knows much
+KNOWS_WELL = 0.9  # skill, or accuracy, of a net that dead filters do not cost much
 DIFFER = 0.3  # spread of the answers, in logits, above which they are not all the same
+EVEN = 0.75  # as often wrong when sure: wrong labels, and no net that knows photos by heart
+EXPLAINS = 6  # in log-likelihood: twice that is beyond chance at 0.05 % (one degree of freedom)
 HESITATES = 0.08  # of the photos have a small margin: a net too weak to judge labels
 
 
@@ -125,7 +132,8 @@ def examine(
     if not enough(labels):
         counts = ", ".join(map(str, np.bincount(labels)))
         raise ValueError(
-            f"Too few labelled photos ({counts} by class): {FEW} of each of two classes are needed."
+            f"Too few labelled photos ({counts} by class): {2 * FEW} are needed, {FEW} of them not "
+            "of the most frequent class."
         )
     value_range = value_range if isinstance(value_range, str) else tuple(value_range)
     ways = {way: visualize.check_images(model, resized) for way, resized in (ways or {}).items()}
@@ -206,7 +214,7 @@ def about_layers(case):
     else:
         case.add("output_head", "fine", "The head fits the number of classes.")
     linear = layers.no_activation(case.model)
-    message = f"None of its {linear} layers with kernels has an activation, but the last."
+    message = f"{linear} layers with kernels follow each other without an activation."
     message = message if linear else "There are activations between its layers."
     case.add("no_activation", "fault" if linear else "fine", message, linear, 0)
     drawn = layers.untrained_layer(case.model)
@@ -214,7 +222,8 @@ def about_layers(case):
     share = sum(layer.weights for layer in drawn) / max(total, 1)
     names = ", ".join(layer.layer for layer in drawn[:4]) + (", ..." if len(drawn) > 4 else "")
     limit = LIMITS["untrained_layer"]
-    verdict = "fault" if share > limit else "suspicious" if drawn else "fine"
+    head = drawn and drawn[-1].layer == layers.last_with_a_kernel(case.model)
+    verdict = "fault" if share > limit or head else "suspicious" if drawn else "fine"
     message = f"{share:.0%} of the weights are as they were drawn: {names}."
     if not drawn:
         message = "No layer has weights as they are drawn."
@@ -229,7 +238,7 @@ def about_inputs(case, ways):
     case.logits, case.probabilities = asked
     if not np.isfinite(case.logits).all() or case.untrained:
         why = "untrained" if case.untrained else "not finite"
-        for cause in ("input_scale", "channel_order", "flipped_or_rotated", "resize"):
+        for cause in INPUTS:
             case.add(cause, "fine", f"Cannot be told, since the net is {why}.")
         return
     again = layers.repeated(model, case.images, output)
@@ -237,6 +246,17 @@ def about_inputs(case, ways):
     message = f"Asked twice, its logits differ by up to {again.again:.2g} standard deviations."
     random = again.again > limit
     case.add("random_answer", "fault" if random else "fine", message, again.again, limit)
+    if case.answer.classes > 2 and _order_is_wrong(case, knows=0.5):
+        for cause in INPUTS:
+            case.add(cause, "fine", "Cannot be told before the classes are in order.")
+        return
+    losses = photos.shortcut(
+        model, case.photos, labels, case.value_range, output, case.logits, whole_only=True
+    )
+    if _about_losses(case, losses):  # then what makes it clearer looks like a better form
+        for cause in INPUTS:
+            case.add(cause, "fine", f"Cannot be told before the {case.intervention}.")
+        return
     contests = {
         "input_scale": (inputs.input_scale, "pixel values {}"),
         "channel_order": (inputs.channel_order, "{}"),
@@ -245,15 +265,17 @@ def about_inputs(case, ways):
     }
     if case.photos.shape[3] != 3:
         del contests["channel_order"]
-    if not ways:
-        del contests["resize"]
     while contests:  # the strongest first, since one can look like another
         found = {}
         for cause, (check, words) in contests.items():
             more = (ways, labels) if cause == "resize" else (labels,)
             held = check(model, case.photos, *more, case.value_range, output, case.logits)
-            found[cause] = held, words
+            if held is not None:
+                found[cause] = held, words
+        contests = {cause: contests[cause] for cause in found}
         winners = [cause for cause, (held, _) in found.items() if held.best]
+        if winners and _unfit(case, max(_worth(held) for held, _ in found.values() if held.best)):
+            return
         told = [max(winners, key=lambda cause: _worth(found[cause][0]))] if winners else list(found)
         for cause in told:
             held, words = found[cause]
@@ -270,30 +292,61 @@ def about_inputs(case, ways):
         )
         case.add("batch_statistics", "fault", message, again.alone, limit)
         return
-    batch = inputs.batch_statistics(
-        model, case.photos, labels, case.value_range, output, case.logits
-    )
+    batch = _with_batch_statistics(case)
     if batch is None:
         case.add("batch_statistics", "fine", "The net has no batch normalisation.")
-        return
-    _told(case, "batch_statistics", batch, "each batch normalised by {}")
+    else:
+        _told(case, "batch_statistics", batch, TOGETHER)
+
+
+def _order_is_wrong(case, knows=0.0):
+    """Whether many more answers are right when each class is taken for another, `knows` at least:
+    a net that is fed wrongly may give each class an answer of its own, too.
+    """
+    plain, paired = answers.order_of_classes(case.logits, case.labels)
+    return paired - plain > 0.2 and paired > knows
+
+
+def _with_batch_statistics(case):
+    return inputs.batch_statistics(
+        case.model, case.photos, case.labels, case.value_range, case.output, case.logits
+    )
+
+
+def _unfit(case, worth):
+    """Whether stored statistics that do not fit explain more than what brings `worth`; then that is
+    what is found.
+    """
+    batch = _with_batch_statistics(case)
+    if not (batch and batch.best and batch.worth > worth + UNFIT):
+        return False
+    _told(case, "batch_statistics", batch, TOGETHER)
+    for cause in INPUTS:
+        if not case.has(cause):
+            case.add(cause, "fine", "Cannot be told, since the stored statistics do not fit.")
+    return True
 
 
 def _worth(contest):
-    """What a form brings; "caffe" is BGR with means, so it has to bring more than BGR alone."""
-    return contest.worth - (contest.comparison.error + 0.01 if contest.best == "caffe" else 0)
+    """What a form brings. "caffe" is BGR with means, and a negative changes all that there is, so
+    they have to bring more than what is simpler.
+    """
+    less = {"caffe": contest.comparison.error + 0.01, inputs.NEGATIVE: 0.05}
+    return contest.worth - less.get(contest.best, 0)
 
 
 def _cured(case, cause, form, ways):
     """Feed the case as it won, and give back the ways to resize the same photos."""
-    if cause == "input_scale":
+    if cause == "input_scale" and form != inputs.NEGATIVE:
         case.value_range = form
         return ways
     if cause == "resize":
-        case.photos = ways[form]
+        case.photos = inputs.resized_otherwise(case.photos, ways)[form]
         return {}
 
     def cure(photos_):
+        if cause == "input_scale":
+            return 255 - photos_
         if cause == "channel_order":
             return inputs.COLOURS[form](photos_)
         return np.rot90(photos_, inputs.TURNS[form], (1, 2))
@@ -331,6 +384,12 @@ def about_activations(case):
     explained = case.has("not_finite", "output_head", "untrained_layer")
     if explained or answers.interval(case.logits, case.labels)[1] > KNOWS_WELL:
         verdict = "suspicious" if verdict == "fault" else verdict
+    zero = next(iter(layers.zeroed(case.model)), None)
+    if zero and verdict != "fault":
+        share, limit = zero.zero / zero.count, LIMITS["zeroed"]
+        right = np.mean(case.logits.argmax(1) == case.labels)
+        verdict = "fault" if share > limit and right < KNOWS_WELL else "suspicious"
+        message = f"All weights of {zero.zero} of {zero.count} channels of {zero.layer} are 0."
     case.add("dead_filters", verdict, message, share, limit)
     largest = max(found, key=lambda layer: layer.highest)
     limit = LIMITS["exploding"]
@@ -351,15 +410,18 @@ def about_answers(case):
     case.accuracy = float(np.mean(probabilities.argmax(1) == labels))
     case.skill, low, high = answers.interval(case.logits, labels)
     skill = f"The skill is {case.skill:.3f} ({low:.3f} to {high:.3f}; one half is chance)."
-    explained = case.has("not_finite", "output_head", "untrained_layer", "dead_filters")
+    roots = "not_finite", "output_head", "untrained_layer", "dead_filters", "batch_statistics"
+    explained = case.has(*roots)
     two = case.answer.classes == 2
-    plain, paired = answers.order_of_classes(case.logits, labels)
-    turned = high < LIMITS["class_order"] if two else paired - plain > 0.2
+    turned = high < LIMITS["class_order"] if two else _order_is_wrong(case)
     case.add("class_order", "fault" if turned else "fine", skill, high, LIMITS["class_order"])
-    chance = low <= 0.5 <= high and high < LIMITS["at_chance"]
+    nearly = case.skill + NEARLY * (high - case.skill)
+    chance = low <= 0.5 <= high and nearly < LIMITS["at_chance"]
     doubtful = low <= 0.5 and not chance and not turned
     verdict = "suspicious" if doubtful or (chance and explained) else "fault" if chance else "fine"
-    case.add("at_chance", verdict, skill, high, LIMITS["at_chance"])
+    case.add("at_chance", verdict, skill, nearly, LIMITS["at_chance"])
+    if case.has("class_order", "at_chance", "constant_answer"):
+        _promote(case, "untrained_layer")  # few weights as they were drawn, and nothing is right
     off = _about_threshold(case, low)
     same, limit = answers.same_answer(probabilities), LIMITS["constant_answer"]
     constant = same > limit and np.bincount(labels).max() < 0.9 * len(labels)
@@ -384,6 +446,13 @@ def about_answers(case):
     case.add("overconfident", verdict, message, confidence.low, limit)
 
 
+def _promote(case, cause):
+    """What was suspicious is a fault."""
+    for finding in case.findings:
+        if finding.cause == cause and finding.verdict == "suspicious":
+            case.add(cause, "fault", finding.message, finding.value, finding.limit)
+
+
 def _about_threshold(case, low):
     """Whether another threshold, or another bias of each class, makes many more answers right."""
     labels, limit = case.labels, LIMITS["threshold"]
@@ -391,18 +460,24 @@ def _about_threshold(case, low):
     gain = other.possible - other.accuracy
     excess = np.array(other.shares) - np.bincount(labels, minlength=len(other.shares)) / len(labels)
     k = int(excess.argmax())
-    beyond_chance = other.p < 0.001
-    if case.answer.classes == 2:
-        clear = excess[k] > UNEVEN or beyond_chance
-    else:
-        clear = excess[k] > 0.4 * UNEVEN and beyond_chance
-    off = gain > limit and clear and low > inputs.KNOWS
+    clear = gain > SURE * other.error and (case.answer.classes == 2 or excess[k] > UNEVEN)
+    off = gain > limit and other.plain >= 0 and clear and low > inputs.KNOWS
     message = (
-        f"{other.accuracy:.1%} are right, and {other.possible:.1%} with another threshold; class "
+        f"Of each class {other.accuracy:.1%} are right in the mean, and {other.possible:.1%} with "
+        "another threshold; class "
         f"{k} is answered {other.shares[k]:.0%} of the time, and is there "
         f"{other.shares[k] - excess[k]:.0%}."
     )
-    case.add("threshold", "fault" if off else "fine", message, gain, limit)
+    verdict = "fine"
+    if off:
+        verdict = "suspicious" if case.has("dead_filters", "batch_statistics") else "fault"
+    linear = case.answer.kind == "sigmoid" and not case.answer.applied
+    if linear and answers.is_probability(case.logits[:, 1], off and other.shifts[1] / -2):
+        message = "It is linear, and its answers lie around 0 to 1: it was trained to be a "
+        message += "probability, so that one half is its threshold, and not 0."
+        case.add("output_head", "fault", message)
+        verdict = "suspicious" if off else "fine"
+    case.add("threshold", verdict, message, gain, limit)
     return off
 
 
@@ -412,6 +487,13 @@ def about_photos(case, train):
     if case.accuracy is None:
         return
     right = case.logits.argmax(1) == labels
+    noise = photos.label_noise(case.logits, labels)
+    roots = "not_finite", "untrained_layer", "class_order", "at_chance", "constant_answer"
+    roots = (*roots, "batch_statistics")
+    able = not case.has(*roots) and case.skill >= inputs.KNOWS + 0.05
+    limit = LIMITS["label_noise"]
+    clear = noise.low > limit and noise.near < HESITATES
+    mislabelled = able and (clear or (noise.share > limit and noise.gain > EXPLAINS))
     if train is not None:
         copies = case.copies = photos.leak(case.photos, train[0])
         share, limit = len(copies) / len(labels), LIMITS["leak"]
@@ -426,25 +508,48 @@ def about_photos(case, train):
         )
         limit = LIMITS["memorised"]
         verdict = "fault" if memory.low > limit else "suspicious" if memory.low > 0.03 else "fine"
+        if verdict == "fault" and mislabelled:  # each looks like the other
+            mislabelled = noise.ratio > EVEN
+            verdict = "suspicious" if mislabelled else verdict
         case.add("memorised", verdict, message, memory.low, limit)
-    if case.has("not_finite", "untrained_layer", "class_order", "at_chance", "constant_answer"):
+    if not able or case.has("shortcut"):
         return
-    if case.skill < inputs.KNOWS + 0.05:
-        return
-    noise = photos.label_noise(case.logits, labels)
-    limit = LIMITS["label_noise"]
     message = (
         f"Of the {noise.count} photos of which it is surest, {noise.wrong} have another label: "
-        f"{noise.ratio:.2f} times as many as of those of which it is least sure."
+        f"{noise.ratio:.2f} times as many as of those of which it is least sure. The most probable "
+        f"share of wrong labels is {noise.share:.1%}."
     )
-    found = noise.low > limit and noise.near < HESITATES
-    case.add("label_noise", "fault" if found else "fine", message, noise.low, limit)
+    verdict = "fault" if mislabelled else "fine"
+    value = noise.low if clear else noise.share
+    case.add("label_noise", verdict, message, value, LIMITS["label_noise"])
     case.mislabelled = noise.surest[:8]
     losses = photos.shortcut(
         case.model, case.photos, labels, case.value_range, case.output, case.logits
     )
-    limit = LIMITS["shortcut"]
-    excess = {}
+    if _about_losses(case, losses):
+        return
+    patches = photos.transplant(
+        case.model, case.photos, labels, case.value_range, case.output, case.logits
+    )
+    marked = {patch.label for patch in patches if patch.twins >= LIMITS["twins"]}
+    if marked:
+        case.patch, limit = patches[0], photos.TURNS_MOST
+        rows, columns = case.patch.rows, case.patch.columns
+        message = (
+            f"A square of a photo of class {case.patch.label}, from pixel {columns.start} of row "
+            f"{rows.start} on, turns {case.patch.turned:.0%} of the photos of other classes into "
+            f"that class; so do {case.patch.twins} others, which look the same or lie there, too."
+        )
+        verdict = "fault"
+        if len(marked) > len({patch.label for patch in patches}) / 2:
+            message += " So it is in most classes: the things themselves may look all the same."
+            verdict = "suspicious"
+        case.add("shortcut", verdict, message, case.patch.turned, limit)
+
+
+def _about_losses(case, losses):
+    """Whether what an intervention costs shows a shortcut; the worst one is told."""
+    limit, excess = LIMITS["shortcut"], {}
     for what, loss in losses.items():
         if loss.cue is not None:
             excess[what] = loss.low - 0.5 * limit
@@ -452,6 +557,8 @@ def about_photos(case, train):
             middle = losses[photos.INSTEAD[what]]
             more = (loss.accuracy - loss.left) - (middle.accuracy - middle.left)
             excess[what] = min(loss.low - limit, more)
+    if not excess:
+        return False
     worst = max(excess, key=excess.get)
     loss = losses[worst]
     message = (
@@ -464,23 +571,9 @@ def about_photos(case, train):
     if loss.cue is not None:
         message += f" By itself it tells the classes apart with a skill of {loss.cue:.2f}."
     if excess[worst] > 0:
-        case.add("shortcut", "fault", message, loss.low, limit)
         case.intervention = worst
-        return
-    patches = photos.transplant(
-        case.model, case.photos, labels, case.value_range, case.output, case.logits
-    )
-    if patches and patches[0].twins >= LIMITS["twins"]:
-        case.patch, limit = patches[0], photos.TURNS_MOST
-        rows, columns = case.patch.rows, case.patch.columns
-        message = (
-            f"A square of a photo of class {case.patch.label}, from pixel {columns.start} of row "
-            f"{rows.start} on, turns {case.patch.turned:.0%} of the photos of other classes into "
-            f"that class; it is the same in {case.patch.twins + 1} of its surest photos."
-        )
-        case.add("shortcut", "fault", message, case.patch.turned, limit)
-        return
-    case.add("shortcut", "fine", message, loss.low, limit)
+    case.add("shortcut", "fault" if excess[worst] > 0 else "fine", message, loss.low, limit)
+    return excess[worst] > 0
 
 
 # -------------------------------------------------------------------------------- command line

@@ -14,23 +14,6 @@ from .statistics import SURE, skill_interval
 SATURATED = 0.999  # probability
 
 
-def spread(probabilities):
-    """The standard deviation of the logarithm of the share of that class which varies most."""
-    return float(np.log(np.maximum(probabilities, 1e-12)).std(0).max())
-
-
-class Threshold(NamedTuple):
-    """What another threshold between two classes would bring, or another bias for each of more
-    classes, chosen on other photos.
-    """
-
-    accuracy: float
-    possible: float  # accuracy with the better threshold
-    p: float  # of a sign test on the photos that change
-    shifts: tuple  # of the logit of each class, less that of the first
-    shares: tuple  # of each class among the answers
-
-
 def interval(logits, labels):
     """(skill, low, high), at SURE standard errors."""
     return skill_interval(logits, labels, SURE)
@@ -39,6 +22,24 @@ def interval(logits, labels):
 def same_answer(probabilities):
     """The share of the photos that get the most frequent answer."""
     return float(np.bincount(probabilities.argmax(1)).max() / len(probabilities))
+
+
+def spread(probabilities):
+    """The standard deviation of the logarithm of the share of that class which varies most."""
+    return float(np.log(np.maximum(probabilities, 1e-12)).std(0).max())
+
+
+class Threshold(NamedTuple):
+    """What another threshold between two classes would bring, or another bias for each of more
+    classes, chosen on other photos. Each class counts the same, however many photos it has.
+    """
+
+    accuracy: float  # mean over the classes
+    possible: float  # the same, with the better threshold
+    error: float  # standard error of the difference
+    plain: float  # gain in accuracy, each photo counting the same
+    shifts: tuple  # of the logit of each class, less that of the first
+    shares: tuple  # of each class among the answers
 
 
 def threshold(logits, labels):
@@ -54,45 +55,68 @@ def threshold(logits, labels):
         shift = choose(logits[fold != part], labels[fold != part])
         shifts.append(shift)
         better[fold == part] = (logits[fold == part] + shift).argmax(1) == labels[fold == part]
-    won, lost = int(np.sum(better & ~right)), int(np.sum(right & ~better))
-    p = binomtest(won, won + lost).pvalue if won > lost else 1.0
+    present = [labels == k for k in np.unique(labels)]
+    won = better.astype(float) - right
     shares = np.bincount(answered, minlength=logits.shape[1]) / len(labels)
-    shifts = tuple(map(float, np.mean(shifts, 0)))
-    return Threshold(float(right.mean()), float(better.mean()), float(p), shifts, tuple(shares))
+    return Threshold(
+        float(np.mean([right[some].mean() for some in present])),
+        float(np.mean([better[some].mean() for some in present])),
+        float(np.sqrt(sum(won[some].var() / some.sum() for some in present)) / len(present)),
+        float(won.mean()),
+        tuple(map(float, np.mean(shifts, 0))),
+        tuple(map(float, shares)),
+    )
+
+
+def is_probability(answers, cut):
+    """Whether the answers (n,) of a linear unit are meant as probabilities: nearly all of them lie
+    around 0 to 1, and not all at one place, or at least half of them and `cut`, the best threshold,
+    is near one half.
+    """
+    if np.ptp(np.quantile(answers, [0.05, 0.95])) < 0.3:
+        return False
+    inside = np.mean((answers > -0.1) & (answers < 1.1))
+    return bool(inside > 0.8 or (inside > 0.5 and cut and abs(cut - 0.5) < 0.25))
+
+
+def _of_equal_weight(labels):
+    """(n,) weights that sum to 1, and to the same for each class."""
+    counts = np.bincount(labels)
+    return 1 / counts[labels] / np.sum(counts > 0)
 
 
 def _best_cut(logits, labels):
-    """What to add to the logits of two classes for the most right answers; the middle of several
-    such.
+    """What to add to the logits of two classes so that most are right, each class counting the
+    same; the middle of several such.
     """
     x = logits[:, 1] - logits[:, 0]
     order = np.argsort(x)
-    ones = labels[order]
-    right = np.r_[ones.sum(), ones.sum() + np.cumsum(1 - 2 * ones)]  # k lowest called 0
+    weights = _of_equal_weight(labels)[order] * np.where(labels[order] == 1, -1, 1)
+    right = np.round(np.r_[0, np.cumsum(weights)], 9)  # k lowest called 0, less what none gives
     best = np.flatnonzero(right == right.max())
     edges = np.r_[x.min() - 1, (x[order][1:] + x[order][:-1]) / 2, x.max() + 1]
     return np.array([0, -edges[best[len(best) // 2]]])
 
 
 def _best_biases(logits, labels):
-    """What to add to the logits of many classes for the least cross-entropy at the best scale (as
-    Guo et al. 2017, section 4.2, vector scaling, with one scale for all classes).
+    """What to add to the logits of many classes for the least cross-entropy at the best scale, each
+    class counting the same (Guo et al. 2017, section 4.2, with one scale for all classes).
     """
     given = logits - logits.mean(1, keepdims=True)
-    given = given / (given.std() or 1)
-    truth = np.eye(logits.shape[1])[labels]
+    spread = given.std() or 1
+    given, truth = given / spread, np.eye(logits.shape[1])[labels]
+    counts = _of_equal_weight(labels)[:, None]
 
     def loss(weights):
         scale, biases = np.exp(weights[0]), weights[1:]
         scores = scale * given + biases
         shares = np.exp(scores - logsumexp(scores, axis=1, keepdims=True))
-        slope = (shares - truth) / len(labels)
-        cross_entropy = -np.mean(np.log(np.maximum((shares * truth).sum(1), 1e-30)))
+        slope = (shares - truth) * counts
+        unlikely = -np.sum(counts * truth * np.log(np.maximum(shares, 1e-30)))
         towards = np.r_[scale * np.sum(slope * given), slope.sum(0)] + 2e-3 * weights
-        return cross_entropy + 1e-3 * np.sum(weights**2), towards
+        return unlikely + 1e-3 * np.sum(weights**2), towards
 
     weights = minimize(loss, np.zeros(1 + logits.shape[1]), jac=True, method="L-BFGS-B").x
-    spread = (logits - logits.mean(1, keepdims=True)).std() or 1
     biases = weights[1:] / np.exp(weights[0]) * spread
     return biases - biases[0]
 

@@ -7,6 +7,7 @@ margin, and if the net knows something under it at all.
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from scipy.stats import binomtest
 
@@ -23,6 +24,10 @@ COLOURS = {
     "red and blue exchanged": lambda photos: photos[..., ::-1],
     "colour taken away": lambda photos: np.repeat(photos.mean(-1, keepdims=True), 3, -1),
 }
+NEGATIVE = "from white to black"  # as digits are, white on black or black on white
+CHANCE = 0.45  # skill
+BARRED = 0.3  # of the photos have bars at their edges
+PLAIN = 12  # of 255: rows that differ by less are of one colour
 KNOWS = 0.55  # skill, above chance beyond doubt
 SCREEN = 3  # first every third photo is asked
 MANY = 150  # photos, below which all are asked at once
@@ -66,13 +71,16 @@ def contest(given, others, labels):
 
 
 def input_scale(model, photos, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of visualize.VALUE_RANGES with the one that the net is given.
+    """A Contest of visualize.VALUE_RANGES, and of negatives, with what the net is given.
 
     In all checks `photos` are (n, h, w, c) from 0 to 255 and `given` the logits for them, if they
     are known.
     """
     kinds = visualize.VALUE_RANGES if photos.shape[3] == 3 else visualize.VALUE_RANGES[:3]
     forms = {k: (photos, k) for k in kinds if k != value_range}
+    given = ask(model, photos, value_range, output) if given is None else given
+    if skill(given, labels) > CHANCE:  # below it, the classes are in another order, rather
+        forms[NEGATIVE] = 255 - photos, value_range
     return _held(model, (photos, value_range), forms, labels, output, given)
 
 
@@ -90,9 +98,39 @@ def flipped_or_rotated(model, photos, labels, value_range=(0, 255), output=None,
 
 
 def resize(model, photos, ways, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of the same photos resized in other ways, {way: photos}."""
-    forms = {way: (resized, value_range) for way, resized in ways.items()}
+    """A Contest of the same photos resized in other ways, {way: photos}, and without the bars at
+    their edges, if they have such; None if there is no other way.
+    """
+    forms = {
+        way: (resized, value_range) for way, resized in resized_otherwise(photos, ways).items()
+    }
+    if not forms:
+        return None
     return _held(model, (photos, value_range), forms, labels, output, given)
+
+
+def resized_otherwise(photos, ways):
+    """{way: photos}: the `ways`, and, where many photos have bars, one without these."""
+    inner = [_without_bars(photo) for photo in photos]
+    if np.mean([part.shape != photos[0].shape for part in inner]) <= BARRED:
+        return ways
+    size = photos.shape[2], photos.shape[1]
+    whole = np.stack([cv2.resize(part, size, interpolation=cv2.INTER_AREA) for part in inner])
+    return ways | {"cutting off their bars": whole.reshape(photos.shape)}
+
+
+def _without_bars(photo):
+    """What lies inside rows and columns of one and the same colour at the edges of a photo."""
+    bars = [np.abs(photo - edge).max((1 - axis, 2)) < PLAIN for axis, edge in _edges(photo)]
+    rows, columns = (np.flatnonzero(~plain) for plain in bars)
+    if len(rows) < len(photo) // 4 or len(columns) < photo.shape[1] // 4:
+        return photo
+    return photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _edges(photo):
+    """(axis, colour of the first row and of the first column)"""
+    return ((0, photo[0].mean(0)), (1, photo[:, 0].mean(0)))
 
 
 def batch_statistics(model, photos, labels, value_range=(0, 255), output=None, given=None):

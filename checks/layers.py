@@ -13,6 +13,7 @@ from visualize.answers import logits_in
 
 WATCHED = (*recording.CONVOLUTIONS, *recording.JOINS, keras.layers.Dense)
 DRAWN = 50_000  # values to compare with
+UNIFORM, TRUNCATED = 1.8, 2.5  # the largest value of such, in standard deviations, at most
 KERNELS = ("kernel", "depthwise", "pointwise")  # names of initialisers
 
 
@@ -36,7 +37,9 @@ def leaf_layers(model):
 
 def untrained_layer(model):
     """A list of Drawn: layers whose biases are still exactly 0, or that have none, and whose kernel
-    cannot be told from one that its initialiser draws (Kolmogorov and Smirnov, at 1 %).
+    cannot be told from one that its initialiser draws: by the distribution of its values
+    (Kolmogorov and Smirnov, at 1 %), and by their bound or, where there is none, by its largest
+    singular value.
     """
     found = []
     for name, layer in leaf_layers(model):
@@ -56,9 +59,15 @@ def kernels_of(layer):
     for kind in KERNELS:
         kernel = getattr(layer, kind if kind == "kernel" else f"{kind}_kernel", None)
         if kernel is not None:
-            initialiser = getattr(layer, f"{kind}_initializer", None)
+            depthwise = getattr(layer, "depthwise_initializer", None)  # of DepthwiseConv2D
+            initialiser = getattr(layer, f"{kind}_initializer", None) or depthwise
             found.append((np.asarray(kernel, np.float32), initialiser))
     return found
+
+
+def last_with_a_kernel(model):
+    """The name of the last layer that has one, which makes the answer; None if none has."""
+    return next((name for name, la in leaf_layers(model)[::-1] if kernels_of(la)), None)
 
 
 def kernel_weights(model):
@@ -67,33 +76,62 @@ def kernel_weights(model):
 
 
 def _is_drawn(kernel, initialiser):
-    """None where a kernel is too small to tell."""
+    """None where a kernel is too small to tell.
+
+    Training of any length leaves traces that the spread of the weights does not show: some pass the
+    bound of a bounded initialiser, columns are no longer orthogonal, and a few directions grow
+    (large singular values).
+    """
     if kernel.size < 50:
         return None
     if initialiser is None or not np.ptp(kernel):
         return False
-    draws = range(max(1, DRAWN // kernel.size))
-    configs = (initialiser.get_config() | {"seed": seed} for seed in draws)
-    draw = [np.asarray(type(initialiser).from_config(c)(kernel.shape)).ravel() for c in configs]
-    draw = np.float32(np.concatenate(draw))
+    if isinstance(initialiser, keras.initializers.Orthogonal):
+        return _is_orthogonal(kernel, initialiser.gain)
+    draws = [_draw(initialiser, kernel.shape, seed) for seed in range(DRAWN // kernel.size + 1)]
+    draw = np.concatenate([one.ravel() for one in draws])
     spread = draw.std() or 1.0
     if abs(kernel.std() / spread - 1) > 4 / np.sqrt(2 * kernel.size):  # standard errors
         return False
-    bounded = np.abs(draw).max() < 1.75 * spread  # uniform: at most the root of 3
-    if bounded:
+    largest = np.abs(draw).max() / spread
+    if largest < UNIFORM:
         limit = np.sqrt(3) * _spread(initialiser, kernel.shape, draw)
         inside = np.abs(kernel).max() <= limit * 1.0001
         fits = kstest(kernel.ravel(), "uniform", (-limit, 2 * limit)).pvalue > 0.01
         return bool(inside and fits)
-    return bool(kstest(kernel.ravel(), draw.ravel()).pvalue > 0.01)
+    if kstest(kernel.ravel(), draw.ravel()).pvalue <= 0.01:
+        return False
+    if largest < TRUNCATED:  # at two standard deviations before it was truncated
+        limit = 2 / 0.87962566 * _spread(initialiser, kernel.shape, draw)
+        return bool(np.abs(kernel).max() <= limit * 1.0001)
+    found = [_stretch(_draw(initialiser, kernel.shape, seed)) for seed in range(20)]
+    return bool(_stretch(kernel) < np.mean(found) + 5 * np.std(found))
+
+
+def _draw(initialiser, shape, seed):
+    config = initialiser.get_config() | {"seed": seed}
+    return np.asarray(type(initialiser).from_config(config)(shape), np.float32)
+
+
+def _stretch(kernel):
+    """The largest singular value of a kernel, each of its columns an output."""
+    matrix = np.float64(kernel.reshape(-1, kernel.shape[-1]))
+    matrix = matrix if matrix.shape[0] > matrix.shape[1] else matrix.T
+    return float(np.sqrt(np.linalg.eigvalsh(matrix.T @ matrix)[-1]))
+
+
+def _is_orthogonal(kernel, gain):
+    matrix = np.float64(kernel.reshape(-1, kernel.shape[-1])) / gain
+    matrix = matrix if matrix.shape[0] > matrix.shape[1] else matrix.T
+    return bool(np.abs(matrix.T @ matrix - np.eye(matrix.shape[1])).max() < 1e-4)
 
 
 def _spread(initialiser, shape, draw):
-    """Standard deviation of a uniform initialiser, exactly for those scaled by their fans."""
+    """Standard deviation of an initialiser, exactly for those scaled by their fans."""
     scale = getattr(initialiser, "scale", None)
     if scale is None:
-        high = getattr(initialiser, "maxval", None)
-        return high / np.sqrt(3) if high else draw.std()
+        high, wide = (getattr(initialiser, name, None) for name in ("maxval", "stddev"))
+        return high / np.sqrt(3) if high else 0.87962566 * wide if wide else draw.std()
     receptive = int(np.prod(shape[:-2])) if len(shape) > 2 else 1
     inputs, outputs = receptive * shape[-2], receptive * shape[-1]
     fan = {"fan_in": inputs, "fan_out": outputs, "fan_avg": (inputs + outputs) / 2}
@@ -134,7 +172,7 @@ def not_finite(model, images):
 
 def output_head(model, output=None):
     """What is wrong with the head, as a sentence, or None: a softmax on a single unit always gives
-    1, and a softmax or sigmoid on top of another is never sure.
+    1, a softmax or sigmoid on top of another is never sure, and a relu or tanh is no head at all.
     """
     answer, heads = visualize.answers(model, output), visualize.heads(model, output)
     if answer.kind == "sigmoid" and any(kind == "Softmax" for kind, _ in heads):
@@ -142,8 +180,17 @@ def output_head(model, output=None):
     if any(above for _, above in heads):
         kinds = " on top of a ".join(kind.lower() for kind, _ in heads[:2])
         return f"it ends in a {kinds}, so that no answer can be sure"
+    last = model.layers[-1] if model.layers else None
+    kind = type(last).__name__.lower()
+    if kind not in recording.ACTIVATIONS or kind == "activation":
+        kind = getattr(getattr(last, "activation", None), "__name__", "linear")
+    if not heads and kind in INNER:
+        return f"it ends in {kind}, which makes neither a probability nor a logit"
     return None
 
+
+# Activations between layers, and not behind the last.
+INNER = {"relu", "relu6", "leaky_relu", "leakyrelu", "elu", "selu", "gelu", "silu", "swish", "tanh"}
 
 # Layers through which weights act on weights without anything between them that is not linear, but
 # for the maximum of a pooling.
@@ -157,19 +204,53 @@ PLAIN = (
 
 
 def no_activation(model):
-    """How many layers with kernels there are if none of them but the last has an activation, so
-    that they could be one; else 0. A net with a layer of another kind than PLAIN gets 0.
+    """How many layers with kernels follow each other without an activation, so that they could be
+    one: all of them, or all convolutions, two at least; else 0. The head of the last layer does not
+    count as an activation. A net with a layer of another kind than PLAIN among them gets 0.
     """
     if type(model).__module__.partition(".")[0] != "keras":
         return 0  # what a model of its own class does between its layers is not known
     found = [entry.layer() for entry in recording.survey(model)]
-    kernels = [layer for layer in found if kernels_of(layer)]
-    before = found[: found.index(kernels[-1])] if kernels else []
-    if not all(isinstance(layer, (*PLAIN, keras.Model)) for layer in before):
-        return 0
+    kernels = [i for i, layer in enumerate(found) if kernels_of(layer)]
+    convolutions = [i for i in kernels if isinstance(found[i], recording.CONVOLUTIONS)]
+    behind = [i for i in kernels if convolutions and i > convolutions[-1]]
     linear = (None, keras.activations.linear)
-    acts = any(getattr(layer, "activation", None) not in linear for layer in kernels[:-1])
-    return 0 if acts or len(kernels) < 2 else len(kernels)
+    for some, end in ((kernels[:-1], kernels[-1:]), (convolutions, behind[:1])):
+        plain = all(isinstance(layer, (*PLAIN, keras.Model)) for layer in found[: sum(end)])
+        acts = any(getattr(found[i], "activation", None) not in linear for i in some)
+        count = len(some) + (some == kernels[:-1])
+        if end and plain and not acts and count > 1:
+            return count
+    return 0
+
+
+class Zeroed(NamedTuple):
+    """A layer with filters whose weights are all 0, which no training leaves behind."""
+
+    layer: str
+    zero: int
+    count: int
+
+
+def zeroed(model):
+    """A list of Zeroed, that with the largest share of them first: of layers with a kernel but for
+    the answer's own, and of normalisations, all of whose factors and offsets count.
+    """
+    found = []
+    for name, layer in leaf_layers(model)[:-1]:
+        kernel, gamma = getattr(layer, "kernel", None), getattr(layer, "gamma", None)
+        if kernel is not None and len(kernel.shape) > 1:
+            weights = np.asarray(kernel, np.float32)
+            if isinstance(layer, keras.layers.Conv2DTranspose):
+                weights = np.swapaxes(weights, -2, -1)
+            weights = weights.reshape(-1, weights.shape[-1])
+        elif gamma is not None and layer.beta is not None:
+            weights = np.stack([np.ravel(gamma), np.ravel(layer.beta)])
+        else:
+            continue
+        zero = int(np.sum(~weights.any(0)))
+        found += [Zeroed(name, zero, weights.shape[-1])] if zero else []
+    return sorted(found, key=lambda layer: -layer.zero / layer.count)
 
 
 class Units(NamedTuple):

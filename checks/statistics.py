@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 DRAWS = 400  # bootstrap samples
-FEW = 10  # photos of a class, below which nothing is compared
+FEW = 10  # photos that are not of the most frequent class, below which nothing is compared
 SURE = 3.3  # standard errors: one false alarm in two thousand comparisons
 
 
@@ -82,6 +82,8 @@ def compare(before, after, labels):
 
 
 def enough(labels):
-    """Whether there are two classes or more with enough photos to compare anything."""
-    counts = np.bincount(labels)
-    return np.sum(counts >= FEW) > 1
+    """Whether there are enough photos to compare anything: FEW that are not of the most frequent
+    class, and as many others.
+    """
+    most = np.bincount(labels).max()
+    return len(labels) >= 2 * FEW and len(labels) - most >= FEW
