@@ -88,7 +88,7 @@ REMEDIES = {
     "flipped_or_rotated": "Turn the photos; ImageOps.exif_transpose does what their tag says.",
     "resize": "Resize photos with the same function and filter as in training.",
     "batch_statistics": "Train with training=True, long enough for the running means, and ask with "
-    "training=False.",
+    "training=False. Or the photos are darker or less sharp than those of the training.",
     "class_order": "Use the order of the classes that training had: class_names, sorted by name.",
     "constant_answer": "Look at the loss from the first step on: the learning rate is too high or "
     "too low, or nothing reaches the answer.",

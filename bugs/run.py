@@ -5,8 +5,8 @@
 `--data` is a result of data_separator.py. Nets are trained on photos of its train split, and
 examined on photos of its validation split; the test split is not touched. Nets are kept in
 bugs/work, and what was found in bugs/results.json, so that a run that was stopped goes on. It takes
-about two hours on two processor cores. `--peers` asks what people would use instead, too, about the
-faults and sound nets of the development half; it needs bugs/requirements.txt.
+about two hours on two processor cores. `--peers` asks what people would use instead, too; it needs
+bugs/requirements.txt. Those that are named are examined again: " / " is in all names.
 """
 
 import argparse
@@ -213,16 +213,18 @@ def main(arguments=None):
         sys.exit(f"{args.data} is no result of data_separator.py: run that first.")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"instances": {}}
     for name, half, kind, causes, plant, net, seed, sample in instances():
-        found = {} if args.names else dict(results["instances"].get(name, {}))
-        wanted = not args.names or any(part in name for part in args.names)
-        asked = args.peers and half == "development"
-        if not wanted or ("named" in found and ("peers" in found or not asked)):
+        found = dict(results["instances"].get(name, {}))
+        if args.names:
+            if not any(part in name for part in args.names):
+                continue
+            found.pop("named", None)  # examined again
+        if "named" in found and ("peers" in found or not args.peers):
             continue
         bench = Bench(name, args.data, seed, net, sample)
         given = plant(bench, bench.build if trains(kind, plant) else bench.sound())
         if "named" not in found:
             found |= examined(bench, given)
-        if asked:
+        if args.peers:
             found["peers"] = asked_of_peers(bench, given)
         found |= {"half": half, "kind": kind, "right": sorted(causes), "seed": seed, "net": net}
         results["instances"][name] = found

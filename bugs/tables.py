@@ -181,6 +181,13 @@ def _first_row(rows):
     )
 
 
+def fill(page, begin, text):
+    """Exchange what stands in a page between `begin` and the next END."""
+    before, rest = page.read_text().split(begin)
+    after = rest.split(END, 1)[1]  # other commands mark what they write in the same way
+    page.write_text(f"{before}{begin}\n{text}\n{END}{after}")
+
+
 def write(results):
     """Put the tables into bugs/README.md, the totals into README.md, the figure into images."""
     parts = [
@@ -193,9 +200,7 @@ def write(results):
         peers_table(results),
     ]
     for page, text in {PAGE: "\n\n".join(filter(None, parts)), README: sentence(results)}.items():
-        before, rest = page.read_text().split(BEGIN)
-        after = rest.split(END, 1)[1]  # other commands mark what they write in the same way
-        page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+        fill(page, BEGIN, text)
     figure = matrix(results)
     figure.savefig(FIGURE, dpi=100)
     plt.close(figure)

@@ -693,6 +693,18 @@ def test_a_sound_net_gets_no_fault():
     assert report["accuracy"] == 1 and report["skill"] == 1 and report["photos"] == 200
 
 
+def test_a_net_of_several_sigmoids_is_judged_by_the_highest():
+    one = upper()
+    kernel, bias = one.get_layer("answer").get_weights()
+    two = layers.Dense(2, activation="sigmoid", name="two")
+    net = keras.Model(one.inputs, two(one.layers[-2].output))
+    two.set_weights([np.concatenate([-kernel, kernel], 1), np.concatenate([-bias, bias])])
+    pictures, labels = halves(200)
+    report, found = verdicts(net, pictures, labels)
+    assert "fault" not in found.values() and found["output_head"] == "suspicious"
+    assert report["accuracy"] == 1
+
+
 def brighter(pictures, labels):
     """Photos of class 0 are lighter."""
     return np.clip(pictures + 20 * (1 - labels[:, None, None, None]), 0, 255), labels
