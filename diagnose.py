@@ -56,7 +56,7 @@ UNFIT = 0.1  # skill and accuracy, by which another cause has to explain more
 TOGETHER = "each batch normalised by {}"
 UNEVEN = 0.1  # by which one of many classes is answered more often than it is there
 NEARLY = 1.96 / SURE  # a skill that is nearly chance, at 95 %, is no alarm on a net that knows much
-KNOWS_WELL = 0.9  # skill, or accuracy, of a net that dead filters do not cost much
+KNOWS_WELL = 0.9  # accuracy of a net that dead filters do not cost much
 DIFFER = 0.3  # spread of the answers, in logits, above which they are not all the same
 EVEN = 0.75  # as often wrong when sure: wrong labels, and no net that knows photos by heart
 EXPLAINS = 6  # in log-likelihood: twice that is beyond chance at 0.05 % (one degree of freedom)
@@ -381,14 +381,13 @@ def about_activations(case):
     share, limit = worst.constant / worst.count, LIMITS["dead_filters"]
     message = f"{worst.constant} of {worst.count} channels of {worst.layer} never change."
     verdict = "fault" if share > limit else "suspicious" if share > 0.3 else "fine"
-    explained = case.has("not_finite", "output_head", "untrained_layer")
-    if explained or answers.interval(case.logits, case.labels)[1] > KNOWS_WELL:
+    well = np.mean(case.logits.argmax(1) == case.labels) > KNOWS_WELL
+    if well or case.has("not_finite", "output_head", "untrained_layer"):
         verdict = "suspicious" if verdict == "fault" else verdict
     zero = next(iter(layers.zeroed(case.model)), None)
     if zero and verdict != "fault":
         share, limit = zero.zero / zero.count, LIMITS["zeroed"]
-        right = np.mean(case.logits.argmax(1) == case.labels)
-        verdict = "fault" if share > limit and right < KNOWS_WELL else "suspicious"
+        verdict = "suspicious" if well or share <= limit else "fault"
         message = f"All weights of {zero.zero} of {zero.count} channels of {zero.layer} are 0."
     case.add("dead_filters", verdict, message, share, limit)
     largest = max(found, key=lambda layer: layer.highest)

@@ -8,8 +8,8 @@ if the model has layers of its own; and truth.json: {"kind": "fault", "weak" or 
 "expected": the causes that are right answers, written down before anything was examined,
 "value_range": what the program around the net feeds, "description"}. A cause that is in no
 catalogue is "none_fits": then any fault that is named counts. What is named goes into
-bugs/blind.json under NAME; what was named when a case was examined for the first time stays there,
-too. bugs/README.md tells the totals.
+bugs/blind.json under NAME: what was named when a case was examined for the first time stays there,
+and beside it stands what is named when it is examined again. bugs/README.md tells the totals.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from bugs import tables
 
 RESULTS = Path(__file__).with_name("blind.json")
 BEGIN = "<!-- written by bugs/blind.py -->"
+FIRST = "at first sight"
 
 
 def examined(folder, truth):
@@ -60,7 +61,7 @@ def read(file):
         return found["photos"], found["labels"]
 
 
-def is_right(case, key="named"):
+def is_right(case, key):
     """Whether the first cause that is named is a right answer; of a sound net, that none is."""
     first = case[key][0] if case[key] else tables.SILENT
     if case["kind"] == "control":
@@ -69,7 +70,7 @@ def is_right(case, key="named"):
     return first in case["expected"] or any_fault
 
 
-def totals(cases, key="named"):
+def totals(cases, key):
     """{kind: (right, all)}"""
     kinds = ("fault", "weak", "control")
     some = {kind: [one for one in cases.values() if one["kind"] == kind] for kind in kinds}
@@ -77,38 +78,38 @@ def totals(cases, key="named"):
 
 
 def table(results):
-    """Markdown: the totals of each set, at first sight and now."""
+    """Markdown: the totals of each set, at first sight and, where all were examined again, now."""
     lines = [
         "| set | a right answer first | the same of weaker faults | alarms on sound nets |",
         "|---|---|---|---|",
     ]
     for name, cases in results.items():
-        for key, words in (("at first sight", "at first sight"), ("named", "now")):
-            found = totals(cases, key)
-            (fault, faults), (weak, weaker), (silent, sound) = found.values()
-            lines.append(
-                f"| {name}, {words} | {fault} of {faults} | {weak} of {weaker} | "
-                f"{sound - silent} of {sound} |"
-            )
+        for key, words in ((FIRST, "at first sight"), ("named", "now")):
+            if all(key in one for one in cases.values()):
+                (fault, faults), (weak, weaker), (silent, sound) = totals(cases, key).values()
+                lines.append(
+                    f"| {name}, {words} | {fault} of {faults} | {weak} of {weaker} | "
+                    f"{sound - silent} of {sound} |"
+                )
     return "\n".join(lines)
 
 
 def missed(results):
-    """Markdown: what is not named first now, and the alarms."""
-    lines = ["| set | case | right answers | named instead |", "|---|---|---|---|"]
-    for name, cases in results.items():
-        for one in cases.values():
-            if not is_right(one):
-                right = ", ".join(one["expected"]) or tables.SILENT
-                instead = ", ".join(one["named"][:2]) or tables.SILENT
-                lines.append(f"| {name} | {one['description']} | {right} | {instead} |")
+    """Markdown: of the last set, what is not named first at first sight, and the alarms."""
+    lines = ["| missed in the last set | right answers | named instead |", "|---|---|---|"]
+    for one in list(results.values())[-1].values():
+        if not is_right(one, FIRST):
+            right, instead = (
+                ", ".join(some) or tables.SILENT for some in (one["expected"], one[FIRST][:2])
+            )
+            lines.append(f"| {one['description']} | {right} | {instead} |")
     return "\n".join(lines)
 
 
 def sentence(results):
     """What the last set came to at first sight."""
     (fault, faults), (weak, weaker), (silent, sound) = totals(
-        list(results.values())[-1], "at first sight"
+        list(results.values())[-1], FIRST
     ).values()
     return (
         f"Made without any knowledge of the checks, and examined once: {fault} of {faults} faults "
@@ -137,10 +138,12 @@ def main(arguments=None):
         truth = json.loads(file.read_text())
         named = examined(file.parent, truth)
         keys = "kind", "expected", "description", "value_range"
-        known = cases.get(file.parent.name, {}).get("at first sight", named)
+        known = cases.get(file.parent.name, {}).get(FIRST)
         cases[file.parent.name] = one = {key: truth[key] for key in keys}
-        one |= {"at first sight": known, "named": named}
-        right = "right" if is_right(one) else "WRONG"
+        key = FIRST if known is None else "named"
+        one |= {FIRST: known} if known is not None else {}
+        one[key] = named
+        right = "right" if is_right(one, key) else "WRONG"
         print(f"{right:<7}{file.parent.name:<32}{', '.join(named)}", flush=True)
         partial = RESULTS.with_suffix(".partial")
         partial.write_text(json.dumps(results, indent=1) + "\n")

@@ -5,8 +5,9 @@
 `--data` is a result of data_separator.py. Nets are trained on photos of its train split, and
 examined on photos of its validation split; the test split is not touched. Nets are kept in
 bugs/work, and what was found in bugs/results.json, so that a run that was stopped goes on. It takes
-about two hours on two processor cores. `--peers` asks what people would use instead, too; it needs
-bugs/requirements.txt. Those that are named are examined again: " / " is in all names.
+about two hours on two processor cores. `--peers` asks what people would use instead, too, about the
+development half; it needs bugs/requirements.txt. Those that are named are examined again: " / " is
+in all names.
 """
 
 import argparse
@@ -218,13 +219,14 @@ def main(arguments=None):
             if not any(part in name for part in args.names):
                 continue
             found.pop("named", None)  # examined again
-        if "named" in found and ("peers" in found or not args.peers):
+        asked = args.peers and half == "development"
+        if "named" in found and ("peers" in found or not asked):
             continue
         bench = Bench(name, args.data, seed, net, sample)
         given = plant(bench, bench.build if trains(kind, plant) else bench.sound())
         if "named" not in found:
             found |= examined(bench, given)
-        if args.peers:
+        if asked:
             found["peers"] = asked_of_peers(bench, given)
         found |= {"half": half, "kind": kind, "right": sorted(causes), "seed": seed, "net": net}
         results["instances"][name] = found

@@ -15,7 +15,7 @@ from keras import layers
 
 import diagnose
 import visualize
-from bugs import faults, run, tables
+from bugs import blind, faults, run, tables
 from checks import answers, inputs, page, photos
 from checks import layers as weights
 from checks.statistics import auc, compare, enough, skill, skill_interval
@@ -898,6 +898,47 @@ def test_what_stands_around_the_tables_stays(tmp_path, monkeypatch):
             assert text.startswith(around[0]) and text.endswith(tables.END + around[1])
             assert text.count(part(results)) == 1 and "REPLACED" not in text
     assert tables.FIGURE.stat().st_size > 10_000
+
+
+def test_the_page_of_cases_by_others_tells_the_results():
+    results, page_ = json.loads(blind.RESULTS.read_text()), tables.PAGE.read_text()
+    assert blind.table(results) in page_ and blind.missed(results) in page_
+    for cases in results.values():
+        for case in cases.values():
+            assert set(case["expected"]) <= set(diagnose.CAUSES) | {"none_fits"}
+            assert (case["kind"] == "control") == (not case["expected"])
+
+
+def test_cases_by_others_are_examined_and_first_sight_is_kept(tmp_path, monkeypatch):
+    pictures, labels = colours(200)
+    truths = {"bgr": ("fault", ["channel_order"]), "sound": ("control", [])}
+    for name, (kind, expected) in truths.items():
+        case = tmp_path / "cases" / name
+        case.mkdir(parents=True)
+        red().save(case / "model.keras")
+        shown = np.uint8(pictures[..., ::-1] if name == "bgr" else pictures)
+        np.savez(case / "photos.npz", photos=shown, labels=labels)
+        truth = dict(kind=kind, expected=expected, value_range=[0, 1], description=name)
+        (case / "truth.json").write_text(json.dumps(truth))
+    monkeypatch.setattr(blind, "RESULTS", tmp_path / "blind.json")
+    for name in ("PAGE", "README"):
+        monkeypatch.setattr(tables, name, tmp_path / name)
+        (tmp_path / name).write_text(f"a\n{blind.BEGIN}\n{tables.END}\nb\n")
+    monkeypatch.setattr(blind, "examined", lambda folder, truth: ["leak"])
+    blind.main([str(tmp_path / "cases"), "--name", "set"])
+    monkeypatch.undo()
+    monkeypatch.setattr(blind, "RESULTS", tmp_path / "blind.json")
+    for name in ("PAGE", "README"):
+        monkeypatch.setattr(tables, name, tmp_path / name)
+    blind.main([str(tmp_path / "cases"), "--name", "set"])
+    found = json.loads((tmp_path / "blind.json").read_text())["set"]
+    assert all(case["at first sight"] == ["leak"] for case in found.values())
+    assert found["bgr"]["named"][0] == "channel_order"
+    assert blind.is_right(found["bgr"], "named") and not blind.is_right(found["bgr"], blind.FIRST)
+    page_ = (tmp_path / "PAGE").read_text()
+    assert "| set, at first sight | 0 of 1 | 0 of 0 | 1 of 1 |" in page_ and page_[0] == "a"
+    with pytest.raises(SystemExit, match="holds no folder with a truth.json"):
+        blind.main([str(tmp_path / "nothing")])
 
 
 def test_tools_are_compared_on_the_same_instances():

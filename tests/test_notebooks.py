@@ -24,7 +24,7 @@ from publish import digest
 import check_heatmaps
 import diagnose
 import visualize
-from bugs import tables
+from bugs import blind, tables
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = [
@@ -358,9 +358,10 @@ def test_the_debugging_notebook_tells_what_was_counted():
         for output in cell.outputs
         if "text/markdown" in output.get("data", {})
     ]
-    assert told == [tables.sentence(results), tables.peers_table(results)]
+    cases = json.loads((ROOT / "bugs" / "blind.json").read_text())
+    assert told == [tables.sentence(results), blind.table(cases), tables.peers_table(results)]
     readme = (ROOT / "README.md").read_text()
-    assert tables.sentence(results) in readme
+    assert tables.sentence(results) in readme and blind.sentence(cases) in readme
     table = next(c.source for c in notebook.cells if "| symptom |" in c.source)
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) > 12 and "\n".join(rows) in readme

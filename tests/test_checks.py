@@ -1,0 +1,1273 @@
+"""The checks behind diagnose.py, one by one: closed forms, planted truths, and both directions."""
+
+import cv2
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from scipy.special import logsumexp
+from test_diagnose import any_place_reader, colours, corner_reader, reads, red, with_a_corner
+
+import diagnose
+import visualize
+from checks import answers, inputs, photos
+from checks import layers as weights
+from checks.statistics import Comparison, skill
+
+SIDE = 16
+
+
+def net_of(*inner, side=SIDE, channels=3):
+    return keras.Sequential([keras.Input((side, side, channels)), *inner])
+
+
+def touched(net, *names):
+    """The net, the biases of the layers `names` no longer 0, as after training."""
+    for name in names:
+        layer = net.get_layer(name)
+        layer.bias.assign(layer.bias + 0.01)
+    return net
+
+
+def case_of(net, pictures, labels, logits=None, value_range=(0, 1)):
+    """A case before all checks, the net's logits and probabilities known."""
+    case = diagnose.Case(net, pictures, labels, value_range, None, visualize.answers(net))
+    case.logits, case.probabilities = visualize.logits_and_probabilities(net, case.images)
+    if logits is not None:
+        case.logits = logits
+        shares = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+        case.accuracy, case.skill = (
+            np.mean(logits.argmax(1) == labels),
+            float(skill(logits, labels)),
+        )
+        case.probabilities = shares
+    return case
+
+
+def last(case, cause):
+    """The verdict on a cause and its message; None where nothing was said."""
+    said = [finding for finding in case.findings if finding.cause == cause]
+    return (said[-1].verdict, said[-1].message) if said else None
+
+
+def verdict(case, cause):
+    said = last(case, cause)
+    return said and said[0]
+
+
+def two(x):
+    """Logits of two classes from one."""
+    return np.stack([-x, x], 1)
+
+
+def with_wrong(labels, count, sure=4.0):
+    """Logits of two classes, the first `count` of them wrong."""
+    x = sure * (2.0 * labels - 1) * np.linspace(0.5, 1.5, len(labels))
+    x[:count] *= -1
+    return two(x)
+
+
+# ------------------------------------------------------------------------------ weights as drawn
+
+INITIALISERS = ["orthogonal", "truncated_normal", "he_normal", "random_normal", "glorot_uniform"]
+
+
+DEPTHWISE = ["orthogonal", "he_normal", "random_normal"]  # of these, depthwise ones, too
+
+
+def many_branches():
+    """For each initialiser a convolution and a large dense layer, no biases."""
+    given = keras.Input((SIDE, SIDE, 3))
+    ends = []
+    for kind in INITIALISERS:
+        own = dict(kernel_initializer=kind, use_bias=False)
+        x = layers.Conv2D(64, 3, activation="relu", name=f"conv_{kind}", **own)(given)
+        if kind in DEPTHWISE:
+            own_ = dict(depthwise_initializer=kind, use_bias=False)
+            x = layers.DepthwiseConv2D(3, padding="same", name=f"depth_{kind}", **own_)(x)
+        x = layers.Flatten()(layers.MaxPooling2D(7)(x))
+        ends.append(layers.Dense(256, activation="relu", name=f"dense_{kind}", **own)(x))
+    x = layers.Dense(4, name="head", use_bias=False)(layers.Concatenate()(ends))
+    return keras.Model(given, x)
+
+
+def drawn_of(net):
+    return {drawn.layer for drawn in weights.untrained_layer(net)}
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    keras.utils.set_random_seed(3)
+    net = many_branches()
+    return net, net.get_weights()
+
+
+def test_fresh_layers_of_all_kinds_are_as_drawn(fresh):
+    net, start = fresh
+    net.set_weights(start)
+    found = weights.untrained_layer(net)
+    kinds = [f"{place}_{kind}" for kind in INITIALISERS for place in ("conv", "dense")]
+    depthwise = [f"depth_{kind}" for kind in DEPTHWISE]
+    assert {drawn.layer for drawn in found} == {*kinds, *depthwise, "head"}
+    sizes = {drawn.layer: (drawn.weights, drawn.initialiser) for drawn in found}
+    assert sizes["conv_he_normal"] == (3 * 3 * 3 * 64, "HeNormal")
+    assert sizes["depth_orthogonal"] == (3 * 3 * 64, "Orthogonal")
+    assert sizes["head"] == (5 * 256 * 4, "GlorotUniform")
+    assert weights.kernel_weights(net) == sum(w.size for w in start)
+
+
+def changed(start, change):
+    """The weights, each kernel changed as change(matrix, its spread) tells."""
+    found = []
+    for kernel in start:
+        matrix = kernel.reshape(-1, kernel.shape[-1])
+        found.append(change(matrix, matrix.std()).reshape(kernel.shape))
+    return found
+
+
+def test_a_small_update_leaves_traces(fresh):
+    net, start = fresh
+    generator = np.random.default_rng(0)
+
+    def rank_one(matrix, spread):
+        u, v = generator.normal(size=(len(matrix), 1)), generator.normal(size=(matrix.shape[1],))
+        return matrix + 0.1 * spread * u * v
+
+    def noise(matrix, spread):
+        return matrix + 0.05 * spread * generator.normal(size=matrix.shape)
+
+    try:
+        large = {f"dense_{kind}" for kind in INITIALISERS}
+        net.set_weights(changed(start, rank_one))
+        assert not drawn_of(net) & (large | {"conv_orthogonal", "head"})
+        net.set_weights(changed(start, noise))
+        found = drawn_of(net)
+        assert not found & (large - {"dense_random_normal"} | {"conv_orthogonal", "head"})
+        # Noise on normal noise is normal noise: there is no trace that could be told.
+        assert "dense_random_normal" in found
+    finally:
+        net.set_weights(start)
+
+
+def test_twenty_steps_of_training_leave_traces(fresh):
+    net, start = fresh
+    generator = np.random.default_rng(0)
+    pictures = np.float32(generator.normal(size=(80, SIDE, SIDE, 3)))
+    step = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    try:
+        net.compile(keras.optimizers.Adam(1e-3), step)
+        net.fit(pictures, np.arange(80) % 4, batch_size=20, epochs=5, verbose=0, shuffle=False)
+        told = {f"dense_{kind}" for kind in INITIALISERS if kind != "random_normal"}
+        assert not drawn_of(net) & (told | {"conv_orthogonal", "depth_orthogonal", "head"})
+    finally:
+        net.set_weights(start)
+
+
+@pytest.mark.parametrize(
+    ("initialiser", "shape"),
+    [
+        (keras.initializers.Orthogonal(2.0, seed=1), (3, 3, 2, 40)),  # more outputs than inputs
+        (keras.initializers.RandomUniform(-0.3, 0.3, seed=1), (40, 40)),
+        (keras.initializers.RandomNormal(0.2, 0.5, seed=1), (40, 40)),
+        (keras.initializers.VarianceScaling(3.0, "fan_out", "uniform", seed=1), (3, 3, 4, 20)),
+        (keras.initializers.VarianceScaling(3.0, "fan_avg", seed=1), (3, 3, 8, 20)),
+        (keras.initializers.TruncatedNormal(0.0, 0.2, seed=1), (60, 50)),
+    ],
+)
+def test_parameters_of_initialisers_are_taken_from_them(initialiser, shape):
+    drawn = np.asarray(initialiser(shape), np.float32)
+    assert weights._is_drawn(drawn, initialiser) is True
+    for other in (1.2 * drawn, drawn / 1.2, drawn**3, drawn + 0.3 * drawn.std()):
+        assert weights._is_drawn(other, initialiser) is False
+    assert weights._is_drawn(np.zeros(shape, np.float32), initialiser) is False
+    assert weights._is_drawn(drawn, None) is False
+
+
+@pytest.mark.parametrize("kind", ["random_normal", "truncated_normal", "random_uniform"])
+def test_the_largest_weight_and_direction(kind):
+    initialiser = keras.initializers.get({"class_name": kind, "config": {"seed": 0}})
+    drawn = np.asarray(initialiser((100, 80)), np.float32)
+    assert weights._is_drawn(drawn, initialiser)
+    one = drawn.copy()
+    one[3, 4] = 2.3 * drawn.std()  # inside what a normal distribution draws
+    assert weights._is_drawn(one, initialiser) is (kind == "random_normal")
+    # The same values, sorted along an axis: one direction is far larger than by chance.
+    assert weights._stretch(np.sort(drawn, 0)) > 3 * weights._stretch(drawn)
+    if kind == "random_normal":
+        assert weights._is_drawn(np.sort(drawn, 0), initialiser) is False
+
+
+def test_the_largest_singular_value():
+    matrix = np.random.default_rng(0).normal(size=(3, 3, 4, 7))
+    for some in (matrix, matrix[:1, :1]):
+        values = np.linalg.svd(some.reshape(-1, 7), compute_uv=False)
+        assert weights._stretch(np.float32(some)) == pytest.approx(values[0], rel=1e-5)
+
+
+def test_biases_and_small_kernels_and_separable_ones():
+    keras.utils.set_random_seed(0)
+    net = net_of(
+        layers.SeparableConv2D(400, 3, name="separable", activation="relu"),  # 27 and 1200
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(30, name="hidden", activation="relu"),
+        layers.Dense(1, name="few"),  # 30 weights: too few to tell
+    )
+    assert drawn_of(net) == {"separable", "hidden"}
+    touched(net, "hidden")
+    assert drawn_of(net) == {"separable"}
+    depthwise, pointwise, bias = net.get_layer("separable").get_weights()
+    net.get_layer("separable").set_weights([depthwise, 2 * pointwise, bias])
+    assert drawn_of(net) == set()
+    net = net_of(layers.SeparableConv2D(400, 9, name="separable"), layers.ReLU())
+    assert drawn_of(net) == {"separable"}
+    depthwise, pointwise, bias = net.get_layer("separable").get_weights()  # 243, 1200
+    net.get_layer("separable").set_weights([2 * depthwise, pointwise, bias])
+    assert drawn_of(net) == set()
+
+
+def test_the_last_layer_with_a_kernel():
+    convolved = layers.Conv2D(3, 1, name="conv")
+    assert weights.last_with_a_kernel(net_of(convolved, layers.GlobalAveragePooling2D())) == "conv"
+    net = net_of(
+        layers.Conv2D(3, 1, name="conv"), layers.Flatten(), layers.Dense(2, name="a"), layers.ReLU()
+    )
+    assert weights.last_with_a_kernel(net) == "a"
+    assert weights.last_with_a_kernel(net_of(layers.GlobalAveragePooling2D())) is None
+
+
+@pytest.mark.parametrize(("drawn", "said"), [("head", "fault"), ("inner", "suspicious")])
+def test_few_drawn_weights_are_a_fault_in_the_head_only(drawn, said):
+    keras.utils.set_random_seed(0)
+    net = net_of(
+        layers.Flatten(),
+        layers.Dense(40, name="large", activation="relu"),
+        layers.Dense(4, name="inner", activation="relu"),
+        layers.Dense(20, name="head"),
+        layers.Softmax(),
+    )
+    names = {"large", "inner", "head"}
+    touched(net, *names - {drawn})
+    case = case_of(net, *colours(40))
+    diagnose.about_layers(case)
+    share = {"inner": 160, "head": 80}[drawn] / (768 * 40 + 160 + 80)
+    assert share < diagnose.LIMITS["untrained_layer"] and not case.untrained
+    assert verdict(case, "untrained_layer") == said
+    (finding,) = (f for f in case.findings if f.cause == "untrained_layer")
+    assert finding.value == pytest.approx(share) and drawn in finding.message
+    assert bool(finding.remedy) is (said == "fault")
+    diagnose._promote(case, "untrained_layer")
+    assert verdict(case, "untrained_layer") == "fault"
+    touched(net, drawn)
+    case = case_of(net, *colours(40))
+    diagnose.about_layers(case)
+    diagnose._promote(case, "untrained_layer")
+    assert verdict(case, "untrained_layer") == "fine"
+
+
+def test_a_net_that_is_mostly_drawn_is_untrained():
+    keras.utils.set_random_seed(0)
+    net = net_of(
+        layers.Flatten(),
+        layers.Dense(10, name="large", activation="relu"),
+        layers.Dense(20, name="head"),
+    )
+    for names, untrained in (((), True), (("head",), True), (("head", "large"), False)):
+        case = case_of(touched(net, *names), *colours(40))
+        diagnose.about_layers(case)
+        assert case.untrained is untrained
+
+
+# ---------------------------------------------------------------------------------- zeroed filters
+
+
+def half_empty(zero=2):
+    """A net of all layers that can have empty channels."""
+    keras.utils.set_random_seed(1)
+    net = net_of(
+        layers.Conv2D(8, 3, name="conv", activation="relu"),
+        layers.Conv2DTranspose(6, 2, strides=2, name="back", activation="relu"),
+        layers.BatchNormalization(name="norm"),
+        layers.BatchNormalization(name="plain", scale=False),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(5, name="dense", activation="relu"),
+        layers.Dense(3, name="answer"),
+    )
+    return net
+
+
+def emptied(net, name, zero):
+    """The weights of some channels of a layer are 0."""
+    layer = net.get_layer(name)
+    if name == "norm":
+        values = [np.asarray(w) for w in (layer.gamma, layer.beta)]
+        values = [np.where(np.arange(6) < zero, 0, w + 0.5) for w in values]
+        layer.gamma.assign(values[0])
+        layer.beta.assign(values[1])
+        return
+    kernel, bias = layer.get_weights()
+    if name == "back":
+        kernel[:, :, :zero] = 0  # its outputs come before its inputs
+    else:
+        kernel[..., :zero] = 0
+    layer.set_weights([kernel, bias])
+
+
+def test_filters_whose_weights_are_all_0():
+    net = half_empty()
+    assert weights.zeroed(net) == []
+    emptied(net, "answer", 1)
+    assert weights.zeroed(net) == []  # the answer's own do not count
+    for name, zero in (("conv", 1), ("back", 4), ("norm", 2), ("dense", 4)):
+        emptied(net, name, zero)
+    found = [("dense", 4, 5), ("back", 4, 6), ("norm", 2, 6), ("conv", 1, 8)]
+    assert [tuple(layer) for layer in weights.zeroed(net)] == found
+
+
+def test_what_is_0_in_part_is_no_empty_filter():
+    net = half_empty()
+    kernel, bias = net.get_layer("back").get_weights()
+    kernel[:, :, :, :3] = 0  # some of its inputs are not used
+    net.get_layer("back").set_weights([kernel, bias])
+    kernel, bias = net.get_layer("conv").get_weights()
+    kernel[1:, :, :, 0] = kernel[:, :, 1:, 0] = 0
+    net.get_layer("conv").set_weights([kernel, bias])
+    net.get_layer("norm").gamma.assign(np.zeros(6))
+    net.get_layer("norm").beta.assign(np.ones(6))
+    assert weights.zeroed(net) == []
+
+
+def of_twenty():
+    """A net of 20 channels, none of which is dead."""
+    keras.utils.set_random_seed(0)
+    net = net_of(
+        layers.Conv2D(20, 3, name="conv", activation="relu"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(1, name="answer"),
+    )
+    net.get_layer("conv").bias.assign(np.ones(20))
+    return net
+
+
+@pytest.mark.parametrize(
+    ("dead", "wrong", "said"),
+    [(6, 10, "fine"), (7, 10, "suspicious"), (17, 10, "fault"), (17, 3, "suspicious")],
+)
+def test_dead_channels_are_a_fault_of_a_net_that_errs(dead, wrong, said):
+    pictures, labels = colours(40)
+    net = of_twenty()
+    net.get_layer("conv").bias.assign(np.where(np.arange(20) < dead, -100, 1))
+    case = case_of(net, pictures, labels, with_wrong(labels, wrong))
+    diagnose.about_activations(case)
+    assert last(case, "dead_filters")[0] == said
+    assert f"{dead} of 20 channels of conv never change" in last(case, "dead_filters")[1]
+
+
+@pytest.mark.parametrize(
+    ("zero", "wrong", "said"),
+    [
+        (0, 10, "fine"),
+        (2, 10, "suspicious"),  # 2 of 20 are not above the limit
+        (3, 10, "fault"),
+        (3, 3, "suspicious"),  # accuracy above KNOWS_WELL
+        (3, 5, "fault"),
+    ],
+)
+def test_empty_filters_are_a_fault_of_a_net_that_errs(zero, wrong, said):
+    pictures, labels = colours(40)
+    net = of_twenty()
+    emptied(net, "conv", zero)
+    case = case_of(net, pictures, labels, with_wrong(labels, wrong))
+    diagnose.about_activations(case)
+    said_, message = last(case, "dead_filters")
+    assert said_ == said
+    assert (f"All weights of {zero} of 20 channels of conv are 0" in message) is (zero > 0)
+
+
+# ------------------------------------------------------------------------------------- activations
+
+CONV, RELU, POOL, FLAT = layers.Conv2D, layers.ReLU, layers.MaxPooling2D, layers.Flatten
+
+
+@pytest.mark.parametrize(
+    ("inner", "count"),
+    [
+        (lambda: [CONV(4, 3), CONV(4, 3), FLAT(), layers.Dense(5, "relu")], 2),
+        (lambda: [CONV(4, 3), CONV(4, 3), CONV(4, 3), FLAT(), layers.Dense(5, "relu")], 3),
+        (lambda: [CONV(4, 3), POOL(), CONV(4, 3), FLAT(), layers.Dense(5, "relu")], 2),
+        (lambda: [CONV(4, 3), CONV(4, 3), FLAT(), layers.Dense(5), RELU()], 2),
+        (lambda: [CONV(4, 3), FLAT(), layers.Dense(5, "relu")], 0),  # only one
+        (lambda: [CONV(4, 3), RELU(), CONV(4, 3), FLAT(), layers.Dense(5, "relu")], 0),
+        (lambda: [CONV(4, 3), CONV(4, 3), RELU(), FLAT(), layers.Dense(5, "relu")], 0),
+        (lambda: [CONV(4, 3, activation="relu"), CONV(4, 3), FLAT(), layers.Dense(5)], 0),
+        (lambda: [CONV(4, 3, activation="relu"), CONV(4, 3), FLAT(), layers.Dense(5, "relu")], 0),
+        (lambda: [CONV(4, 3), layers.LayerNormalization(), CONV(4, 3), FLAT()], 0),  # not PLAIN
+        (lambda: [CONV(4, 3), CONV(4, 3), FLAT(), layers.Dense(5)], 4),
+    ],
+)
+def test_convolutions_without_an_activation(inner, count):
+    assert weights.no_activation(net_of(*inner(), layers.Dense(2))) == count
+
+
+def test_convolutions_only_without_an_activation():
+    pooled = layers.GlobalAveragePooling2D
+    assert weights.no_activation(net_of(CONV(4, 3), CONV(2, 3), pooled(), layers.Softmax())) == 2
+    assert weights.no_activation(net_of(CONV(2, 3), pooled(), layers.Softmax())) == 0
+    net = net_of(CONV(4, 3, activation="relu"), CONV(2, 3), pooled(), layers.Softmax())
+    assert weights.no_activation(net) == 0
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        ([layers.Dense(1, "relu")], "relu"),
+        ([layers.Dense(3, "relu")], "relu"),
+        ([layers.Dense(1, "tanh")], "tanh"),
+        ([layers.Dense(3, "leaky_relu")], "leaky_relu"),
+        ([layers.Dense(2), layers.ReLU()], "relu"),
+        ([layers.Dense(1), layers.LeakyReLU()], "leakyrelu"),
+        ([layers.Dense(2), layers.Activation("tanh")], "tanh"),
+        ([layers.Dense(2), layers.Activation("relu")], "relu"),
+        ([layers.Dense(2), layers.Activation("linear")], None),
+        ([layers.Dense(1, "linear")], None),
+        ([layers.Dense(3)], None),
+        ([layers.Dense(1, "sigmoid")], None),
+        ([layers.Dense(3, "softmax")], None),
+        ([layers.Dense(3, "relu"), layers.Softmax()], None),
+        ([layers.Dense(3, "relu"), layers.Dense(1)], None),
+    ],
+)
+def test_what_the_head_ends_in(head, told):
+    found = weights.output_head(net_of(layers.Flatten(), *head))
+    assert found is None if told is None else f"ends in {told}," in found
+
+
+# ------------------------------------------------------------------------------------------ inputs
+
+
+def dark_reader():
+    """Says 1 where a dark photo is reddish; of what is lighter than a quarter it sees nothing."""
+    net = reads([40, 0, -40])
+    kernel, bias = net.get_layer("conv").get_weights()
+    net.get_layer("conv").set_weights([4 * kernel, bias])
+    return net
+
+
+def dark(count=60):
+    pictures, labels = colours(count)
+    return pictures * np.float32(0.2), labels
+
+
+def test_a_negative_is_turned_back():
+    pictures, labels = dark()
+    net = dark_reader()
+    assert inputs.input_scale(net, pictures, labels, (0, 1)).best is None
+    found = inputs.input_scale(net, 255 - pictures, labels, (0, 1))
+    assert found.best == inputs.NEGATIVE and found.accuracies[0] == 0.5 < found.accuracies[1]
+    np.testing.assert_allclose(
+        found.logits, inputs.ask(net, pictures, (0, 1)), rtol=1e-4, atol=1e-4
+    )
+    case = case_of(net, 255 - pictures, labels)
+    ways = {"another": 255 - pictures[:, ::-1]}
+    assert diagnose._cured(case, "input_scale", inputs.NEGATIVE, ways).keys() == ways.keys()
+    np.testing.assert_allclose(case.photos, pictures, atol=1e-4)
+    case = case_of(net, 255 - pictures, labels)
+    diagnose.about_inputs(case, {})
+    said, message = last(case, "input_scale")
+    assert said == "fault" and inputs.NEGATIVE in message and case.value_range == (0, 1)
+    np.testing.assert_allclose(case.photos, pictures, atol=1e-4)
+    diagnose.about_answers(case)
+    assert case.accuracy > 0.95 and not case.has("class_order", "at_chance", "threshold")
+
+
+def test_ways_are_turned_back_with_the_photos():
+    pictures, labels = dark(20)
+    for cause, form, cure in (
+        ("input_scale", inputs.NEGATIVE, lambda some: 255 - some),
+        ("channel_order", "red and blue exchanged", lambda some: some[..., [2, 1, 0]]),
+        ("flipped_or_rotated", "upside down", lambda some: some[:, ::-1, ::-1]),
+    ):
+        case = case_of(red(), pictures, labels)
+        ways = diagnose._cured(case, cause, form, {"way": pictures[:, :, ::-1]})
+        np.testing.assert_allclose(case.photos, cure(pictures))
+        np.testing.assert_allclose(ways["way"], cure(pictures[:, :, ::-1]))
+        assert case.value_range == (0, 1)
+    case = case_of(red(), pictures, labels)
+    ways = {"way": pictures}
+    assert diagnose._cured(case, "input_scale", "torch", ways) is ways
+    assert case.value_range == "torch" and case.photos is pictures
+    assert diagnose._cured(case, "resize", "way", {"way": pictures + 1}) == {}
+    np.testing.assert_array_equal(case.photos, pictures + 1)
+
+
+def test_a_negative_is_tried_unless_the_skill_is_low(monkeypatch):
+    monkeypatch.setattr(inputs, "_held", lambda model, given, forms, *more: forms)
+    pictures, labels = colours(100)
+    for wrong, tried in ((0, True), (50, True), (54, True), (56, False), (100, False)):
+        x = 2.0 * labels - 1
+        x[:wrong] *= -1  # of both classes as many: of the pairs, 1 - wrong / 100 are in order
+        given = two(x)
+        assert skill(given, labels) == pytest.approx(1 - wrong / 100)
+        assert bool(skill(given, labels) > inputs.CHANCE) is tried
+        forms = inputs.input_scale(None, pictures, labels, (0, 1), given=given)
+        assert set(forms) - {inputs.NEGATIVE} == {(0, 255), (-1, 1), "caffe", "torch"}
+        assert (inputs.NEGATIVE in forms) is tried
+        if tried:
+            negative, values = forms[inputs.NEGATIVE]
+            np.testing.assert_array_equal(negative, 255 - pictures)
+            assert values == (0, 1)
+    grey = inputs.input_scale(None, pictures[..., :1], labels, (0, 1), given=two(x))
+    assert not {"caffe", "torch"} & set(grey)
+
+
+def disturbed(count=60):
+    """Photos whose middle is lighter (1) or darker (0), each with a strong tint of its own; and a
+    net that reads their lightness, if they are grey.
+    """
+    generator = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    pictures = generator.uniform(90, 130, (count, SIDE, SIDE, 1)) + np.zeros(3)
+    pictures[:, 4:-4, 4:-4] += 40 * (2 * labels[:, None, None, None] - 1)
+    tint = generator.uniform(-60, 60, (count, 1, 1, 1))
+    pictures += tint * [1, 0, -1]
+    return np.float32(np.clip(pictures, 0, 255)), labels
+
+
+def test_colour_is_taken_from_photos_of_a_net_made_on_grey_ones():
+    pictures, labels = disturbed()
+    net = reads([200, 100, -100], bias=-200 * 110 / 255)
+    grey = np.repeat(pictures.mean(-1, keepdims=True), 3, -1)
+    found = inputs.channel_order(net, pictures, labels, (0, 1))
+    assert (
+        found.best == "colour taken away" and found.accuracies[1] == 1 > 0.8 > found.accuracies[0]
+    )
+    assert inputs.channel_order(net, grey, labels, (0, 1)).best is None
+    assert inputs.channel_order(red(), *colours(), (0, 1)).best is None
+    case = case_of(net, pictures, labels)
+    diagnose.about_inputs(case, {})
+    said, message = last(case, "channel_order")
+    assert said == "fault" and "colour taken away" in message
+    np.testing.assert_allclose(case.photos, grey, atol=1e-3)
+    assert np.mean(case.logits.argmax(1) == labels) == 1
+
+
+def textured(count, side=48, seed=0):
+    """Pictures with details of all sizes, each unlike the others."""
+    generator = np.random.default_rng(seed)
+    found = np.zeros((count, side, side, 3), np.float32)
+    for cells, wide in ((5, 60), (12, 40), (24, 30), (48, 12)):
+        small = np.float32(generator.normal(0, wide, (count, cells, cells, 3)))
+        found += [cv2.resize(s, (side, side), interpolation=cv2.INTER_CUBIC) for s in small]
+    return np.clip(found + 128, 0, 255)
+
+
+def barred(pictures, above=0, beside=0, colour=(0, 0, 0)):
+    """Pictures with bars at top and bottom, or at left and right."""
+    count, height, width, channels = pictures.shape
+    whole = np.zeros((count, height + 2 * above, width + 2 * beside, channels), np.float32)
+    whole += np.float32(colour)[:channels]
+    whole[:, above : above + height, beside : beside + width] = pictures
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("shape", "above", "beside", "colour"),
+    [
+        ((28, 48), 10, 0, (0, 0, 0)),  # to a square
+        ((48, 30), 0, 9, (255, 255, 255)),
+        ((20, 44), 6, 0, (0, 0, 0)),  # to 32 x 44
+        ((24, 40), 0, 8, (90, 160, 30)),  # to 24 x 56
+        ((24, 40), 3, 5, (0, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("channels", [3, 1])
+def test_bars_are_cut_off(shape, above, beside, colour, channels):
+    inside = textured(6)[:, : shape[0], : shape[1], :channels]
+    whole = barred(inside, above, beside, colour)
+    found = inputs.resized_otherwise(whole, {"way": whole})
+    assert set(found) == {"way", "cutting off their bars"}
+    size = whole.shape[2], whole.shape[1]
+    truth = np.stack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in inside])
+    np.testing.assert_array_equal(found["cutting off their bars"], truth.reshape(whole.shape))
+    np.testing.assert_array_equal(
+        whole[:, above : above + shape[0]][:, :, beside:][0, 0, 0], inside[0, 0, 0]
+    )
+
+
+def test_photos_without_bars_stay():
+    pictures, ways = textured(10, 32), {"way": 1}
+    assert inputs.resized_otherwise(pictures, ways) is ways
+    some = pictures.copy()
+    some[:3, :5] = 0  # 3 of 10 are too few
+    assert inputs.resized_otherwise(some, ways) is ways
+    some[3, :5] = 0
+    cut = inputs.resized_otherwise(some, {})["cutting off their bars"]
+    np.testing.assert_allclose(cut[4:], pictures[4:], atol=1e-3)
+    truth = cv2.resize(pictures[0, 5:], (32, 32), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(cut[0], truth, atol=1e-3)
+    flat = np.full_like(pictures, 80)
+    assert inputs.resized_otherwise(flat, ways) is ways
+    thin = flat.copy()
+    thin[:, 14:18] = pictures[:, 14:18]  # of what is left too little to be a photo
+    assert inputs.resized_otherwise(thin, ways) is ways
+    middle = pictures.copy()
+    middle[:, 10:20] = 0  # inside, and not at the edges
+    assert inputs.resized_otherwise(middle, ways) is ways
+    noisy = barred(pictures, 4)
+    noisy[:, :4] += np.random.default_rng(0).uniform(0, 30, noisy[:, :4].shape)
+    assert inputs.resized_otherwise(noisy, ways) is ways
+
+
+def with_bars():
+    """Photos with bars over the corner that corner_reader reads; without them, it is right."""
+    pictures, labels = colours()
+    part = with_a_corner(np.stack([cv2.resize(p, (SIDE, 10)) for p in pictures]), labels)
+    return barred(part, 3), labels
+
+
+def test_a_net_is_helped_by_photos_without_bars():
+    whole, labels = with_bars()
+    pictures = colours()[0]
+    assert inputs.resize(corner_reader(), pictures, {}, labels, (0, 1)) is None
+    found = inputs.resize(corner_reader(), whole, {}, labels, (0, 1))
+    assert found.best == "cutting off their bars" and found.accuracies == (0.5, 1)
+    way = {"another": with_a_corner(pictures, labels)}
+    assert inputs.resize(corner_reader(), pictures, way, labels, (0, 1)).best == "another"
+    case = case_of(corner_reader(), whole, labels)
+    diagnose.about_inputs(case, {})
+    assert verdict(case, "resize") == "fault" and np.mean(case.logits.argmax(1) == labels) == 1
+    np.testing.assert_array_equal(
+        case.photos, inputs.resized_otherwise(whole, {})["cutting off their bars"]
+    )
+    case = case_of(corner_reader(), pictures, labels)
+    diagnose.about_inputs(case, {})
+    assert last(case, "resize") is None
+
+
+def normalised(mean=0.0, spread=1.0):
+    """Says 1 where a photo is reddish, by what it is beside `mean` and `spread`, as stored."""
+    net = net_of(
+        layers.Conv2D(1, 1, use_bias=False, name="conv"),
+        layers.BatchNormalization(name="norm"),
+        layers.ReLU(),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(1, activation="sigmoid", name="answer"),
+    )
+    net.get_layer("conv").set_weights([np.reshape([1.0, 0, -1], (1, 1, 3, 1))])
+    norm = net.get_layer("norm")
+    norm.moving_mean.assign([mean])
+    norm.moving_variance.assign([spread**2])
+    net.get_layer("answer").set_weights([np.array([[20.0]]), np.array([-8.0])])
+    return net
+
+
+@pytest.mark.parametrize(("mean", "best"), [(0.0, None), (3.0, "its own statistics")])
+def test_statistics_of_the_photos_win_where_the_stored_ones_do_not_fit(mean, best):
+    pictures, labels = colours()
+    net = normalised(mean, 0.17)
+    found = inputs.batch_statistics(net, pictures, labels, (0, 1))
+    assert found.best == best and found.tried == "its own statistics"
+    if best:
+        together = weights.with_batch_statistics(net, pictures / 255)
+        np.testing.assert_allclose(found.logits, together, rtol=1e-4, atol=1e-4)
+        assert found.accuracies[0] == 0.5 and found.worth > 0.5
+        case = case_of(net, pictures, labels)
+        diagnose.about_inputs(case, {})
+        assert verdict(case, "batch_statistics") == "fault"
+        assert not case.has(*diagnose.INPUTS)
+
+
+def test_a_third_of_each_class_is_asked_first():
+    labels = np.random.default_rng(0).integers(0, 5, 400)
+    some = inputs.screened(labels)
+    for k in range(5):
+        assert np.sum(some[labels == k]) == -(-np.sum(labels == k) // 3)
+    one = np.r_[np.zeros(200, int), 1]
+    assert inputs.screened(one)[200]
+    assert inputs.screened(labels[:149]).all() and not inputs.screened(labels[:150]).all()
+
+
+# ------------------------------------------------------------------------------------------ copies
+
+
+def moved(picture, degrees=0.0, scale=1.0, shift=(0, 0)):
+    """A picture turned and enlarged around its middle, what comes in at its edges mirrored."""
+    side = picture.shape[0]
+    around = cv2.getRotationMatrix2D(((side - 1) / 2,) * 2, degrees, scale)
+    around[:, 2] += shift
+    return cv2.warpAffine(picture, around, (side, side), borderMode=cv2.BORDER_REFLECT)
+
+
+def as_jpeg(picture, quality):
+    data = cv2.imencode(".jpg", np.uint8(picture), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.float32(cv2.imdecode(data, cv2.IMREAD_COLOR))
+
+
+CHANGES = {
+    "turned by 5 degrees": lambda p: moved(p, 5),
+    "turned the other way": lambda p: moved(p, -4),
+    "cropped": lambda p: cv2.resize(p[4:-4, 4:-4], p.shape[1::-1], interpolation=cv2.INTER_AREA),
+    "shifted": lambda p: moved(p, shift=(4, -3)),
+    "darker": lambda p: 0.6 * p,
+    "lighter": lambda p: np.clip(p + 40, 0, 255),
+    "compressed": lambda p: as_jpeg(p, 30),
+    "all at once": lambda p: as_jpeg(np.clip(0.8 * moved(p, 3, 1.08) + 10, 0, 255), 60),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_picture_is_a_copy(change):
+    pictures = textured(8, 96)
+    own = photos._grey(pictures)
+    seen = photos._grey(np.stack([CHANGES[change](picture) for picture in pictures]))
+    assert own.shape == (8, 48, 48)
+    for i in range(8):
+        assert photos.is_copy(seen[i], own[i]) is True
+        assert photos.is_copy(seen[i], own[(i + 1) % 8]) is False
+
+
+def test_alike_in_large_but_not_in_detail_is_no_copy():
+    generator = np.random.default_rng(0)
+    large = cv2.resize(np.float32(generator.uniform(0, 255, (4, 4))), (48, 48))
+    one, other = (np.float32(large + generator.normal(0, 12, (48, 48))) for _ in range(2))
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.9
+    assert photos.is_copy(one, one) and not photos.is_copy(one, other)
+
+
+def test_flat_pictures_show_nothing():
+    flat, picture = np.full((48, 48), 90, np.float32), photos._grey(textured(1, 96))[0]
+    for pair in ((flat, flat), (flat, picture), (picture, flat)):
+        assert photos.is_copy(*pair) is False
+
+
+def test_changed_copies_are_found_also_mirrored():
+    trained, examined = textured(20, 64), textured(10, 64, seed=1)
+    examined[2] = moved(trained[11], 6, 1.1)
+    examined[5] = moved(trained[4][:, ::-1], -5, 1.1)
+    examined[7] = trained[9]
+    examined[9] = CHANGES["all at once"](trained[0])
+    assert photos.leak(examined, trained) == [
+        *((2, 11, False), (5, 4, True), (7, 9, False), (9, 0, False))
+    ]
+    assert photos.leak(textured(10, 64, seed=1), trained) == []
+
+
+def test_only_one_of_a_photos_twins_is_told():
+    trained, examined = textured(210, 32), textured(4, 32, seed=1)
+    trained[50] = trained[49]
+    examined[1] = trained[50]
+    examined[3] = CHANGES["compressed"](moved(trained[110], 5))
+    found = photos.leak(examined, trained)
+    assert [copy.examined for copy in found] == [1, 3] and found[0].trained in (49, 50)
+    assert found[1] == (3, 110, False)
+
+
+def test_drawings_turned_a_little_are_no_copies_of_each_other():
+    kinds, generator = textured(3, 64), np.random.default_rng(0)
+    drawings = np.stack(
+        [moved(kinds[i % 3], 4 + generator.uniform(-3, 3) + i, 1.1) for i in range(12)]
+    )
+    trained = drawings[:9]
+    # As found in natural photos, they would be copies.
+    assert len(photos._changed_copies(drawings[9:], trained)) >= 1
+    assert photos.leak(drawings[9:], trained) == []
+    itself = photos._changed_copies(trained, trained, itself=np.arange(9))
+    assert all(copy.trained != copy.examined for copy in itself) and itself
+    alone = textured(9, 64)
+    assert photos._changed_copies(alone, alone, itself=np.arange(9)) == []
+    everyone = photos._changed_copies(alone, alone)
+    assert everyone == [(i, i, False) for i in range(9)]
+
+
+# -------------------------------------------------------------------------------------------- cues
+
+
+def area_of(amounts, labels):
+    return photos._tells(amounts, labels)[0]
+
+
+def test_what_is_in_the_middle_is_no_cue():
+    generator = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    pictures = np.float32(generator.uniform(80, 120, (200, 32, 32, 3)))
+    thing = pictures.copy()
+    thing[labels == 1, 6:-6, 6:-6] = [250, 40, 30]
+    thing[labels == 1, 8:24:2, 8:24] = 0  # sharp, and of another lightness
+    for amounts in photos.cues(thing).values():
+        assert area_of(amounts, labels) < 0.65 and not photos._tells(amounts, labels)[1]
+    tinted = pictures + labels[:, None, None, None] * np.float32([15, 0, -15])
+    found = photos.cues(tinted)
+    assert area_of(found["tint equalised"], labels) == 1
+    assert area_of(found["brightness equalised"], labels) < 0.65
+    found = photos.cues(pictures + 20 * labels[:, None, None, None])
+    assert area_of(found["brightness equalised"], labels) == 1
+    assert area_of(found["tint equalised"], labels) < 0.65
+
+
+def test_cues_in_closed_form():
+    flat = np.zeros((2, 40, 60, 3), np.float32) + np.float32([120, 90, 60])
+    flat[:, 6:34, 9:51] = [0, 250, 130]  # 0.15 of the sides are outside
+    found = photos.cues(flat)
+    assert found["brightness equalised"] == pytest.approx([90, 90])
+    assert found["tint equalised"] == pytest.approx([60, 60])
+    assert found["colour taken away"] == pytest.approx([60, 60])
+    # A wide frame of stripes: the steps are 30 from each column to the next.
+    striped = np.zeros((1, 40, 60, 3), np.float32) + 100
+    striped[:, :, ::2] += 30
+    found = photos.cues(striped)
+    assert found["sharpness taken away"] == pytest.approx([30 / 15], rel=0.01)
+    assert found["file quality equalised"] == pytest.approx([1])
+    blocks = np.zeros((1, 40, 60, 3), np.float32) + 100
+    blocks += 20 * (np.arange(60) // 8 % 2)[:, None]
+    assert photos.cues(blocks)["file quality equalised"][0] > 5
+    again = photos.cues(striped * 2 + 20)
+    assert again["sharpness taken away"] == pytest.approx(found["sharpness taken away"], rel=0.01)
+    grey = photos.cues(striped[..., :1])
+    assert grey["tint equalised"] == 0 and grey["brightness equalised"] == pytest.approx([115])
+
+
+def test_sharpness_and_compression_are_cues():
+    pictures, labels = textured(60, 64), np.arange(60) % 2
+    blurred = pictures.copy()
+    blurred[labels == 1] = [cv2.GaussianBlur(p, (0, 0), 2) for p in pictures[labels == 1]]
+    assert area_of(photos.cues(blurred)["sharpness taken away"], labels) > 0.95
+    assert area_of(photos.cues(pictures)["sharpness taken away"], labels) < 0.75
+    coarse = pictures.copy()
+    coarse[labels == 1] = [as_jpeg(p, 10) for p in pictures[labels == 1]]
+    assert area_of(photos.cues(coarse)["file quality equalised"], labels) > 0.8
+
+
+def test_few_photos_have_to_tell_more():
+    for half, clear in ((5, False), (20, True)):
+        labels = np.r_[np.zeros(half, int), np.ones(half, int)]
+        for amounts in (np.arange(2.0 * half), -np.arange(2.0 * half)):
+            assert photos._tells(amounts, labels) == (1, clear)
+    # Of 8 and 8, 3.3 standard errors of chance are 0.49: only what is nearly perfect is clear.
+    labels = np.r_[np.zeros(8, int), np.ones(8, int)]
+    assert photos._tells(np.arange(16.0), labels) == (1, True)
+    mixed = np.arange(16.0)
+    mixed[7], mixed[8] = 8.5, 7.5
+    assert photos._tells(mixed, labels) == (pytest.approx(63 / 64), False)
+    labels = np.arange(4000) % 2
+    x = np.random.default_rng(0).normal(size=4000)
+    assert photos._tells(x + 0.8 * labels, labels)[1] is False  # 0.71: below CUE
+    assert photos._tells(x + 1.1 * labels, labels)[1] is True  # 0.78
+    assert photos._tells(np.ones(4000), labels) == (0.5, False)
+    labels = np.arange(60) % 3  # one of three classes
+    assert photos._tells(np.where(labels == 2, 5.0, x[:60]), labels)[0] > 0.95
+
+
+def test_equal_brightness_takes_away_gain_and_offset():
+    pictures = textured(6, 24) * 0.3 + 60
+    equal = photos.interventions(pictures)["brightness equalised"]
+    plain = equal(pictures)
+    generator = np.random.default_rng(0)
+    gain, offset = generator.uniform(0.5, 2, (6, 1, 1, 1)), generator.uniform(-20, 20, (6, 1, 1, 1))
+    np.testing.assert_allclose(equal(pictures * gain + offset), plain, atol=1e-2)
+    inner = (plain > 0).all() and (plain < 255).all()
+    assert inner and np.ptp(plain.mean((1, 2, 3))) < 0.01 and np.ptp(plain.std((1, 2, 3))) < 0.01
+    assert plain.mean() == pytest.approx(pictures.mean(), rel=1e-4)
+    assert plain.std((1, 2, 3)).mean() == pytest.approx(pictures.std((1, 2, 3)).mean(), rel=1e-4)
+    tint = photos.interventions(pictures)["tint equalised"]
+    np.testing.assert_allclose(tint(pictures + [9, 0, -9]), tint(pictures), atol=1e-2)
+    assert tint(pictures).mean((1, 2, 3)) == pytest.approx(pictures.mean((1, 2, 3)), rel=1e-4)
+
+
+# ------------------------------------------------------------------------------------ wrong labels
+
+
+def drawn_labels(count, classes, wrong=0.0, seed=0, sure=3.0):
+    """Logits, and labels that are drawn from them, a share of them then changed for others."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 1, (count, classes))
+    logits[np.arange(count), generator.integers(0, classes, count)] += 2 * sure
+    logits *= generator.uniform(0.1, 2, (count, 1))  # of some it is less sure than of others
+    shares = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+    labels = (shares.cumsum(1) > generator.random((count, 1))).argmax(1)
+    change = generator.random(count) < wrong
+    labels[change] = (labels[change] + generator.integers(1, classes, change.sum())) % classes
+    return logits, labels, change
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+@pytest.mark.parametrize("wrong", [0.05, 0.2])
+def test_the_share_of_wrong_labels_is_estimated(classes, wrong):
+    shares, truth = [], []
+    for seed in range(3):
+        logits, labels, change = drawn_labels(1000, classes, wrong, seed)
+        share, gain = photos._wrong_share(logits, labels)
+        shares.append(share)
+        truth.append(change.mean())
+        assert gain > diagnose.EXPLAINS / 2
+    error = np.sqrt(wrong / 3000)  # of counting them, three times: what is not seen costs more
+    assert np.mean(shares) == pytest.approx(np.mean(truth), abs=3 * error)
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+def test_labels_without_noise_gain_nothing_whatever_the_temperature(classes):
+    found = []
+    for seed in range(3):
+        logits, labels, _ = drawn_labels(500, classes, 0, seed, sure=(1.0, 3.0)[seed % 2])
+        found.append(photos._wrong_share(logits, labels))
+    shares, gains = np.array(found).T
+    assert gains.max() < diagnose.EXPLAINS and np.median(gains) < 1 and np.median(shares) < 0.02
+    assert photos._wrong_share(logits * 0.05, labels) == pytest.approx(found[-1], abs=0.02)
+    noisy, labels, _ = drawn_labels(500, classes, 0.15)
+    plain = photos._wrong_share(noisy, labels)
+    assert photos._wrong_share(noisy * 30, labels) == pytest.approx(plain, rel=0.05)
+    assert plain[1] > 1
+
+
+def test_wrong_labels_are_told_first_where_the_net_is_sure():
+    logits, labels, change = drawn_labels(600, 3, 0.1, sure=4.0)
+    found = photos.label_noise(logits, labels)
+    assert found.count == 200 and 0.05 < found.share < 0.15 and found.gain > diagnose.EXPLAINS
+    assert change[found.surest[:20]].all() and set(np.flatnonzero(change)) <= set(found.surest)
+    ordered = np.sort(logits, 1)
+    margin = (ordered[:, -1] - ordered[:, -2])[found.surest]
+    assert np.all(np.diff(margin) <= 0)
+    assert found.ratio > 0.4
+    logits, labels, _ = drawn_labels(600, 3, 0, sure=1.0)
+    own = photos.label_noise(logits, labels)
+    assert own.ratio < 0.3 and own.gain < 2  # its own mistakes have small margins
+
+
+# ----------------------------------------------------------------------------------------- patches
+
+
+def test_patches_at_the_same_place_are_twins_though_they_look_different():
+    small, labels = colours(200)
+    pictures = np.tile(small, (1, 3, 3, 1))[:, :40, :40]
+    pictures[..., 2] = np.minimum(pictures[..., 2], pictures[..., 0] + 60)
+    places = {"same": pictures, "other": pictures.copy()}
+    generator = np.random.default_rng(0)
+    for i in np.flatnonzero(labels):
+        mark = generator.uniform(0, 255, (7, 7, 3))
+        mark[..., 2] = np.minimum(mark[..., 2], mark[..., 0])
+        mark[3, 3] = (0, 0, 250)
+        spots = {"same": (8, 20), "other": generator.integers(0, 33, 2)}
+        for where, (y, x) in spots.items():
+            places[where][i, y : y + 7, x : x + 7] = mark
+    found = {w: photos.transplant(any_place_reader(), p, labels, (0, 1)) for w, p in places.items()}
+    strong = [patch for patch in found["same"] if patch.label == 1]
+    assert len(strong) == 8 and all((p.turned, p.twins) == (1, 7) for p in strong)
+    pixels = [places["same"][p.photo, p.rows, p.columns] for p in strong[:2]]
+    assert photos.alike(*pixels) < photos.ALIKE  # not by their looks
+    assert found["other"][0].turned == 1 and found["other"][0].twins < diagnose.LIMITS["twins"]
+    for patch in strong:
+        assert patch.rows.start <= 11 < patch.rows.stop
+        assert patch.columns.start <= 23 < patch.columns.stop
+    case = case_of(any_place_reader(), places["same"], labels)
+    diagnose.about_answers(case)
+    diagnose.about_photos(case, None)
+    assert case.accuracy == 1 and verdict(case, "shortcut") == "fault" and case.patch.label == 1
+
+
+@pytest.mark.parametrize(
+    ("down", "right", "same"),
+    [(0, 0, True), (2, -2, True), (3, 0, False), (0, -3, False), (-2, 3, False)],
+)
+def test_the_same_place_is_within_a_quarter(down, right, same):
+    spot = dict(photo=0, label=1, turned=1.0, twins=0)
+    one = photos.Patch(rows=slice(10, 18), columns=slice(20, 28), **spot)
+    moved_ = slice(10 + down, 18 + down), slice(20 + right, 28 + right)
+    other = photos.Patch(rows=moved_[0], columns=moved_[1], **spot)
+    assert photos._same_place(one, other) is same
+
+
+# ----------------------------------------------------------------------------------------- answers
+
+
+def test_each_class_counts_the_same_for_the_threshold():
+    generator = np.random.default_rng(0)
+    labels = np.int64(generator.random(6000) < 0.2)
+    x = 2.0 * labels - 1 + generator.normal(0, 1, 6000)
+    sound = answers.threshold(two(x), labels)
+    # Each photo counting the same, the best threshold is at log(4) / 2 = 0.69.
+    assert abs(sound.possible - sound.accuracy) < 0.01 and abs(sound.shifts[1]) < 0.5
+    recall = [np.mean((x[labels == k] > 0) == k) for k in (0, 1)]
+    assert sound.accuracy == pytest.approx(np.mean(recall))
+    assert sound.shares == pytest.approx((np.mean(x <= 0), np.mean(x > 0)))
+    shifted = answers.threshold(two(x - 1.2), labels)
+    assert shifted.possible - shifted.accuracy > max(0.1, 4 * shifted.error)
+    assert shifted.shifts == pytest.approx((0, 2.4), abs=0.6)
+    assert shifted.possible == pytest.approx(sound.possible, abs=0.005)
+    better = np.mean((x > 0) == labels) - np.mean((x > 1.2) == labels)
+    assert shifted.plain == pytest.approx(better, abs=0.02)
+
+
+def test_each_of_many_classes_counts_the_same():
+    generator = np.random.default_rng(0)
+    labels = generator.choice(3, 3000, p=[0.8, 0.1, 0.1])
+    logits = 3.0 * np.eye(3)[labels] + generator.normal(0, 1.5, (3000, 3))
+    sound = answers.threshold(logits, labels)
+    # Each photo counting the same, the biases are off by log(8) * 1.5 ** 2 / 3 = 1.6.
+    assert abs(sound.possible - sound.accuracy) < 0.01
+    assert sound.shifts == pytest.approx((0, 0, 0), abs=0.6)
+    shifted = answers.threshold(logits + [2.5, 0, 0], labels)
+    assert shifted.possible - shifted.accuracy > max(0.1, 4 * shifted.error)
+    assert shifted.shifts == pytest.approx((0, 2.5, 2.5), abs=0.6)
+    assert shifted.plain < 0 < sound.accuracy  # more photos of class 0 are right as it is
+
+
+def test_the_best_cut_in_closed_form():
+    x, labels = np.array([-1.0, 2, 3, 4, 1]), np.array([0, 0, 0, 0, 1])
+    # By class, 1/4 and 1 are right between -1 and 1; by photo, 4 of 5 above 4.
+    assert answers._best_cut(np.stack([0 * x, x], 1), labels) == pytest.approx([0, 0])
+    x, labels = np.array([-3.0, -2, 2, 4]), np.array([0, 0, 1, 1])
+    assert answers._best_cut(np.stack([0 * x, x], 1), labels) == pytest.approx([0, 0])
+    assert answers._best_cut(np.stack([0 * x, x - 6], 1), labels) == pytest.approx([0, 6])
+    weights_ = answers._of_equal_weight(np.array([0, 0, 0, 2]))
+    assert weights_ == pytest.approx([1 / 6] * 3 + [1 / 2])
+
+
+@pytest.mark.parametrize(
+    ("answer", "cut", "meant"),
+    [
+        (lambda u: u, False, True),  # from 0 to 1
+        (lambda u: 1.15 * u - 0.075, 0.5, True),
+        (lambda u: 0.5 + 0.1 * u, 0.5, False),  # all at one place
+        (lambda u: 12 * u - 6, 0, False),  # logits
+        (lambda u: 12 * u - 6, 0.5, False),
+        (lambda u: 1.8 * u - 0.4, 0.5, True),  # two thirds inside, the threshold at one half
+        (lambda u: 1.8 * u - 0.4, 0.05, False),
+        (lambda u: 1.8 * u - 0.4, False, False),  # no other threshold is better
+    ],
+)
+def test_linear_answers_that_are_meant_as_probabilities(answer, cut, meant):
+    assert answers.is_probability(answer(np.linspace(0, 1, 201)), cut) is meant
+
+
+def test_the_class_that_varies_most_makes_the_spread():
+    p = np.exp(np.array([-4.0, -2.0]))
+    given = np.stack([p, np.full(2, 0.2), 0.8 - p], 1)
+    assert answers.spread(given) == pytest.approx(1)
+    assert answers.spread(np.array([[1.0, 0.0], [1.0, 0.0]])) == 0
+    assert np.isfinite(answers.spread(np.array([[1.0, 0.0], [0.0, 1.0]])))
+
+
+# --------------------------------------------------------------------------------------- the whole
+
+
+def patch_of(label, twins):
+    return photos.Patch(0, label, slice(0, 3), slice(0, 3), 1.0, twins)
+
+
+@pytest.mark.parametrize(
+    ("patches", "said"),
+    [
+        ([patch_of(0, 3), patch_of(1, 2)], "fault"),
+        ([patch_of(0, 5), patch_of(1, 3)], "suspicious"),  # things that look all the same
+        ([patch_of(1, 3), patch_of(0, 3), patch_of(2, 0), patch_of(3, 0)], "fault"),
+        ([patch_of(1, 3), patch_of(0, 3), patch_of(2, 3), patch_of(3, 0)], "suspicious"),
+        ([patch_of(0, 2), patch_of(1, 2)], None),
+        ([], None),
+    ],
+)
+def test_patches_in_most_classes_are_only_suspicious(monkeypatch, patches, said):
+    pictures, labels = colours(60)
+    monkeypatch.setattr(photos, "shortcut", lambda *given, **more: {})
+    monkeypatch.setattr(photos, "transplant", lambda *given, **more: patches)
+    case = case_of(red(), pictures, labels, with_wrong(labels, 4))
+    diagnose.about_photos(case, None)
+    assert verdict(case, "shortcut") == said
+
+
+def noise_of(ratio, share=0.0, gain=0.0, low=0.0, near=0.0):
+    return photos.Noise(20, 5, low, ratio, near, share, gain, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("noise", "gap", "mislabelled", "by_heart"),
+    [
+        (noise_of(0.8, 0.1, 20), 1.0, "fault", "suspicious"),
+        (noise_of(0.7, 0.1, 20), 1.0, "fine", "fault"),  # EVEN is 0.75
+        (noise_of(0.7, 0.1, 20), 0.0, "fault", "fine"),  # of no other explanation
+        (noise_of(0.8, 0.1, 5), 1.0, "fine", "fault"),  # not beyond chance
+        (noise_of(0.8, 0.02, 20), 1.0, "fine", "fault"),  # too few
+        (noise_of(0.8, low=0.05, near=0.07), 1.0, "fault", "suspicious"),
+        (noise_of(0.8, low=0.05, near=0.09), 1.0, "fine", "fault"),  # it hesitates
+    ],
+)
+def test_wrong_labels_or_photos_by_heart(monkeypatch, noise, gap, mislabelled, by_heart):
+    pictures, labels = colours(200)
+    trained = colours(200, seed=1)
+    monkeypatch.setattr(photos, "label_noise", lambda *given: noise)
+    monkeypatch.setattr(photos, "leak", lambda *given: [])
+    monkeypatch.setattr(photos, "shortcut", lambda *given, **more: {})
+    monkeypatch.setattr(photos, "transplant", lambda *given, **more: [])
+    wrong = 60
+    known = with_wrong(trained[1], round(wrong * (1 - gap)))
+    monkeypatch.setattr(inputs, "ask", lambda *given: known)
+    case = case_of(red(), pictures, labels, with_wrong(labels, wrong))
+    assert case.skill > inputs.KNOWS + 0.05
+    diagnose.about_photos(case, trained)
+    assert (verdict(case, "label_noise"), verdict(case, "memorised")) == (mislabelled, by_heart)
+    assert case.mislabelled == [1, 2]
+
+
+def test_wrong_labels_are_told_from_answers(monkeypatch):
+    """Without `train`: planted, and not by their margins."""
+    pictures = colours(600)[0]
+    monkeypatch.setattr(photos, "shortcut", lambda *given, **more: {})
+    monkeypatch.setattr(photos, "transplant", lambda *given, **more: [])
+    for wrong, said in ((0.15, "fault"), (0.0, "fine")):
+        logits, drawn, _ = drawn_labels(600, 2, wrong, sure=3.0)
+        case = case_of(red(), pictures, drawn, logits)
+        diagnose.about_photos(case, None)
+        assert verdict(case, "label_noise") == said
+
+
+def contest_of(gain, better, best="form"):
+    """A contest that brings `gain` of skill, and `better` of accuracy."""
+    comparison = Comparison(0.5, 0.5 + gain, 0.01, 0.01)
+    return inputs.Contest(best, best or "form", comparison, (0.5, 0.5 + better), None)
+
+
+@pytest.mark.parametrize(
+    ("batch", "worth", "unfit"),
+    [
+        (contest_of(0.3, 0.3), 0.45, True),
+        (contest_of(0.3, 0.3), 0.55, False),  # not by 0.1
+        (contest_of(0.5, 0.0), 0.39, True),
+        (contest_of(0.0, 0.5), 0.39, True),
+        (contest_of(0.4, 0.4, best=None), 0.1, False),  # not clear
+        (None, 0.0, False),  # no batch normalisation
+    ],
+)
+def test_stored_statistics_that_explain_more_come_first(monkeypatch, batch, worth, unfit):
+    monkeypatch.setattr(inputs, "batch_statistics", lambda *given: batch)
+    case = case_of(red(), *colours(40))
+    assert diagnose._unfit(case, worth) is unfit
+    told = {f.cause: f.verdict for f in case.findings}
+    fine = dict.fromkeys(diagnose.INPUTS, "fine")
+    assert told == ({"batch_statistics": "fault"} | fine if unfit else {})
+
+
+@pytest.mark.parametrize(("brought", "first"), [(0.15, "batch_statistics"), (0.45, "input_scale")])
+def test_the_best_explanation_of_all_is_told_first(monkeypatch, brought, first):
+    pictures, labels = colours(60)
+    case = case_of(normalised(3.0, 0.17), pictures, labels)
+    scale = contest_of(brought, brought, (0, 255))._replace(logits=case.logits)
+    nothing = contest_of(0.0, 0.0, None)._replace(logits=case.logits)
+    asked = []
+
+    def of_scale(*given):
+        asked.append("input_scale")
+        return scale
+
+    monkeypatch.setattr(inputs, "input_scale", of_scale)
+    monkeypatch.setattr(inputs, "channel_order", lambda *given: nothing)
+    monkeypatch.setattr(inputs, "flipped_or_rotated", lambda *given: nothing)
+    monkeypatch.setattr(inputs, "resize", lambda *given: None)
+    monkeypatch.setattr(inputs, "batch_statistics", lambda *given: contest_of(0.25, 0.25))
+    diagnose.about_inputs(case, {})
+    faults = [f.cause for f in case.findings if f.verdict == "fault"]
+    assert faults[0] == first and asked == ["input_scale"]
+    assert verdict(case, "flipped_or_rotated") == "fine"
+    assert case.value_range == ((0, 255) if first == "input_scale" else (0, 1))
+
+
+def of_three_colours(count=90):
+    """Photos whose middle has one of three colours, and a net that tells them."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(count) % 3
+    pictures = generator.uniform(60, 140, (count, SIDE, SIDE, 3))
+    pictures[:, 4:-4, 4:-4] += 100 * np.eye(3)[labels][:, None, None]
+    net = net_of(layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax", name="answer"))
+    net.get_layer("answer").set_weights([40 * np.eye(3), np.zeros(3)])
+    return net, np.float32(pictures), labels
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_classes_in_a_wrong_order_are_told_before_any_contest(monkeypatch, order):
+    net, pictures, labels = of_three_colours()
+    given = np.array(order)[labels]
+    case, asked = case_of(net, pictures, given), []
+    ask = inputs.ask
+    monkeypatch.setattr(inputs, "ask", lambda *some: asked.append(some) or ask(*some))
+    diagnose.about_inputs(case, {})
+    diagnose.about_answers(case)
+    wrong = order != (0, 1, 2)
+    assert verdict(case, "class_order") == ("fault" if wrong else "fine") and bool(asked) != wrong
+    assert not case.has(*diagnose.INPUTS)  # though red and blue exchanged would undo (2, 1, 0)
+    said = "Cannot be told before the classes are in order."
+    assert (last(case, "channel_order")[1] == said) is wrong
+
+
+def test_a_net_that_is_fed_wrongly_has_no_order():
+    """Each class gets an answer of its own, and few are right, whatever the pairing."""
+    net, pictures, labels = of_three_colours()
+    case = case_of(net, pictures, labels)
+    for right, paired, said, before in (
+        (0.3, 0.6, True, True),
+        (0.3, 0.4, False, False),
+        (0.4, 0.57, False, False),
+        (0.2, 0.47, True, False),
+    ):
+        answered = labels.copy()
+        for k in range(3):
+            own = np.flatnonzero(labels == k)
+            first, second = round(right * len(own)), round(paired * len(own))
+            answered[own[first:]] = (k + 2) % 3
+            answered[own[first : first + second]] = (k + 1) % 3
+        case.logits = np.eye(3)[answered]
+        found = answers.order_of_classes(case.logits, labels)
+        assert found == pytest.approx((right, paired), abs=0.01)
+        assert diagnose._order_is_wrong(case) == said
+        assert diagnose._order_is_wrong(case, knows=0.5) == before
+
+
+@pytest.mark.parametrize(
+    ("scale", "bias", "threshold", "constant"),
+    [
+        (40, 12, "fault", "suspicious"),  # it tells them apart, and is off
+        (0.4, 0.5, "fault", "fault"),  # all answers are nearly the same
+        (40, 0.1, "fine", "fine"),
+    ],
+)
+def test_the_same_answer_to_all_by_a_threshold(scale, bias, threshold, constant):
+    pictures, labels = colours(200)
+    case = case_of(reads([scale, 0, -scale], bias=bias), pictures, labels)
+    diagnose.about_answers(case)
+    assert (verdict(case, "threshold"), verdict(case, "constant_answer")) == (threshold, constant)
+    assert case.skill > 0.9
+
+
+def test_rare_classes_are_no_threshold():
+    """4 of 5 photos are of one class: that the others are rare is no fault of the net."""
+    generator = np.random.default_rng(0)
+    labels = np.int64(generator.random(800) < 0.2)
+    x = 2.0 * labels - 1 + generator.normal(0, 1, 800)
+    pictures = np.zeros((800, SIDE, SIDE, 3), np.float32)
+    for shift, off, said in ((0, False, "fine"), (-1.0, False, "fine"), (1.0, True, "fault")):
+        case = case_of(red(), pictures, labels, two(x + shift))
+        found = diagnose._about_threshold(case, 0.9)
+        assert (bool(found), verdict(case, "threshold")) == (off, said)
+
+
+def test_a_linear_unit_that_was_trained_to_be_a_probability():
+    pictures, labels = colours(200)
+    net = reads([5, 0, -5], bias=0.5, head="linear")
+    case = case_of(net, pictures, labels)
+    diagnose.about_layers(case)
+    assert verdict(case, "output_head") == "suspicious"  # it returns a logit
+    diagnose.about_answers(case)
+    said, message = last(case, "output_head")
+    assert said == "fault" and "one half is its threshold" in message
+    assert verdict(case, "threshold") == "suspicious"
+    case = case_of(reads([40, 0, -40], head="linear"), pictures, labels)
+    diagnose.about_layers(case)
+    diagnose.about_answers(case)
+    assert verdict(case, "output_head") == "suspicious" and verdict(case, "threshold") == "fine"
+
+
+def test_stored_statistics_stay_where_asking_fails(monkeypatch):
+    net, pictures = normalised(3.0), colours(20)[0]
+
+    def fails(*given, **more):
+        raise MemoryError
+
+    monkeypatch.setattr(weights, "logits_in", fails)
+    with pytest.raises(MemoryError):
+        weights.with_batch_statistics(net, pictures)
+    assert "call" not in vars(net.get_layer("norm"))
