@@ -180,7 +180,10 @@ def output_head(model, output=None):
     if any(above for _, above in heads):
         kinds = " on top of a ".join(kind.lower() for kind, _ in heads[:2])
         return f"it ends in a {kinds}, so that no answer can be sure"
-    last = model.layers[-1] if model.layers else None
+    made = getattr(model, "outputs", None) or []  # a subclassed model may make layers in any order
+    last = model.layers[-1] if len(made) == 1 else None
+    if last is None or getattr(last, "output", None) is not made[0]:
+        return None
     kind = type(last).__name__.lower()
     if kind not in recording.ACTIVATIONS or kind == "activation":
         kind = getattr(getattr(last, "activation", None), "__name__", "linear")

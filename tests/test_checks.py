@@ -1,5 +1,7 @@
 """The checks behind diagnose.py, one by one: closed forms, planted truths, and both directions."""
 
+from functools import cache
+
 import cv2
 import keras
 import numpy as np
@@ -20,6 +22,12 @@ SIDE = 16
 
 def net_of(*inner, side=SIDE, channels=3):
     return keras.Sequential([keras.Input((side, side, channels)), *inner])
+
+
+@cache
+def reddish():
+    """`red`, for tests that leave it as it is: what it is asked is traced only once."""
+    return red()
 
 
 def touched(net, *names):
@@ -501,12 +509,12 @@ def test_ways_are_turned_back_with_the_photos():
         ("channel_order", "red and blue exchanged", lambda some: some[..., [2, 1, 0]]),
         ("flipped_or_rotated", "upside down", lambda some: some[:, ::-1, ::-1]),
     ):
-        case = case_of(red(), pictures, labels)
+        case = case_of(reddish(), pictures, labels)
         ways = diagnose._cured(case, cause, form, {"way": pictures[:, :, ::-1]})
         np.testing.assert_allclose(case.photos, cure(pictures))
         np.testing.assert_allclose(ways["way"], cure(pictures[:, :, ::-1]))
         assert case.value_range == (0, 1)
-    case = case_of(red(), pictures, labels)
+    case = case_of(reddish(), pictures, labels)
     ways = {"way": pictures}
     assert diagnose._cured(case, "input_scale", "torch", ways) is ways
     assert case.value_range == "torch" and case.photos is pictures
@@ -750,10 +758,11 @@ def test_alike_in_large_but_not_in_detail_is_no_copy():
 
 def test_alike_in_detail_but_not_in_large_is_no_copy():
     generator = np.random.default_rng(0)
-    large = np.float32(generator.uniform(60, 190, (2, 4, 4)))
-    detail = generator.normal(0, 12, (48, 48))
+    large = np.float32(generator.uniform(80, 170, (2, 4, 4)))
+    detail = cv2.GaussianBlur(generator.normal(size=(48, 48)), (0, 0), 1.2)
+    detail *= 40 / detail.std()
     one, other = (np.float32(cv2.resize(some, (48, 48)) + detail) for some in large)
-    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] < 0.7
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] < 0.82
     assert photos.is_copy(one, np.float32(one + 5)) and not photos.is_copy(one, other)
 
 
@@ -1105,7 +1114,7 @@ def test_patches_in_most_classes_are_only_suspicious(monkeypatch, patches, said)
     pictures, labels = colours(60)
     monkeypatch.setattr(photos, "shortcut", lambda *given, **more: {})
     monkeypatch.setattr(photos, "transplant", lambda *given, **more: patches)
-    case = case_of(red(), pictures, labels, with_wrong(labels, 4))
+    case = case_of(reddish(), pictures, labels, with_wrong(labels, 4))
     diagnose.about_photos(case, None)
     assert verdict(case, "shortcut") == said
 
@@ -1136,7 +1145,7 @@ def test_wrong_labels_or_photos_by_heart(monkeypatch, noise, gap, mislabelled, b
     wrong = 60
     known = with_wrong(trained[1], round(wrong * (1 - gap)))
     monkeypatch.setattr(inputs, "ask", lambda *given: known)
-    case = case_of(red(), pictures, labels, with_wrong(labels, wrong))
+    case = case_of(reddish(), pictures, labels, with_wrong(labels, wrong))
     assert case.skill > inputs.KNOWS + 0.05
     diagnose.about_photos(case, trained)
     assert (verdict(case, "label_noise"), verdict(case, "memorised")) == (mislabelled, by_heart)
@@ -1150,7 +1159,7 @@ def test_wrong_labels_are_told_from_answers(monkeypatch):
     monkeypatch.setattr(photos, "transplant", lambda *given, **more: [])
     for wrong, said in ((0.15, "fault"), (0.0, "fine")):
         logits, drawn, _ = drawn_labels(600, 2, wrong, sure=3.0)
-        case = case_of(red(), pictures, drawn, logits)
+        case = case_of(reddish(), pictures, drawn, logits)
         diagnose.about_photos(case, None)
         assert verdict(case, "label_noise") == said
 
@@ -1174,7 +1183,7 @@ def contest_of(gain, better, best="form"):
 )
 def test_stored_statistics_that_explain_more_come_first(monkeypatch, batch, worth, unfit):
     monkeypatch.setattr(inputs, "batch_statistics", lambda *given: batch)
-    case = case_of(red(), *colours(40))
+    case = case_of(reddish(), *colours(40))
     assert diagnose._unfit(case, worth) is unfit
     told = {f.cause: f.verdict for f in case.findings}
     fine = dict.fromkeys(diagnose.INPUTS, "fine")
@@ -1293,7 +1302,7 @@ def test_rare_classes_are_no_threshold():
     x = 2.0 * labels - 1 + generator.normal(0, 1, 800)
     pictures = np.zeros((800, SIDE, SIDE, 3), np.float32)
     for shift, off, said in ((0, False, "fine"), (-1.0, False, "fine"), (1.0, True, "fault")):
-        case = case_of(red(), pictures, labels, two(x + shift))
+        case = case_of(reddish(), pictures, labels, two(x + shift))
         found = diagnose._about_threshold(case, 0.9)
         assert (bool(found), verdict(case, "threshold")) == (off, said)
 
