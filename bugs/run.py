@@ -229,7 +229,8 @@ def main(arguments=None):
         if asked:
             found["peers"] = asked_of_peers(bench, given)
         found |= {"half": half, "kind": kind, "right": sorted(causes), "seed": seed, "net": net}
-        results["instances"][name] = found
+        known = results["instances"] | {name: found}
+        results["instances"] = {each: known[each] for each, *_ in instances() if each in known}
         right = "right" if tables.first_right(found) else "WRONG"
         print(f"{right:<7}{name:<55}{', '.join(found['named'])}", flush=True)
         results["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
