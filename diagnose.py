@@ -487,9 +487,8 @@ def about_photos(case, train):
         return
     right = case.logits.argmax(1) == labels
     noise = photos.label_noise(case.logits, labels)
-    roots = "not_finite", "untrained_layer", "class_order", "at_chance", "constant_answer"
-    roots = (*roots, "batch_statistics")
-    able = not case.has(*roots) and case.skill >= inputs.KNOWS + 0.05
+    roots = "not_finite", "untrained_layer", "batch_statistics", "class_order", "constant_answer"
+    able = not case.has("at_chance", *roots) and case.skill >= inputs.KNOWS + 0.05
     limit = LIMITS["label_noise"]
     clear = noise.low > limit and noise.near < HESITATES
     mislabelled = able and (clear or (noise.share > limit and noise.gain > EXPLAINS))

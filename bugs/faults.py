@@ -143,6 +143,7 @@ def zeroed(net, generator):
 
 def drawn_again(net, generator):
     layer = of_kind(net, layers.Conv2D)[-1]
+    keras.utils.set_random_seed(int(generator.integers(2**31)))  # of what is drawn
     fresh = type(layer).from_config(layer.get_config())
     fresh.build(layer.input.shape)
     layer.set_weights(fresh.get_weights())

@@ -121,16 +121,12 @@ def resized_otherwise(photos, ways):
 
 def _without_bars(photo):
     """What lies inside rows and columns of one and the same colour at the edges of a photo."""
-    bars = [np.abs(photo - edge).max((1 - axis, 2)) < PLAIN for axis, edge in _edges(photo)]
+    edges = photo[0].mean(0), photo[:, 0].mean(0)  # colours of the first row and column
+    bars = [np.abs(photo - edge).max((1 - k, 2)) < PLAIN for k, edge in enumerate(edges)]
     rows, columns = (np.flatnonzero(~plain) for plain in bars)
     if len(rows) < len(photo) // 4 or len(columns) < photo.shape[1] // 4:
         return photo
     return photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _edges(photo):
-    """(axis, colour of the first row and of the first column)"""
-    return ((0, photo[0].mean(0)), (1, photo[:, 0].mean(0)))
 
 
 def batch_statistics(model, photos, labels, value_range=(0, 255), output=None, given=None):
