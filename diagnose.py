@@ -55,6 +55,7 @@ LIMITS = {
 UNFIT = 0.1  # skill and accuracy, by which another cause has to explain more
 TOGETHER = "each batch normalised by {}"
 UNEVEN = 0.1  # by which one of many classes is answered more often than it is there
+LEANS, MOST = 0.25, 1.96  # so uneven is no chance, so that fewer standard errors are enough
 NEARLY = 1.96 / SURE  # a skill that is nearly chance, at 95 %, is no alarm on a net that knows much
 KNOWS_WELL = 0.9  # accuracy of a net that dead filters do not cost much
 DIFFER = 0.3  # spread of the answers, in logits, above which they are not all the same
@@ -222,7 +223,8 @@ def about_layers(case):
     share = sum(layer.weights for layer in drawn) / max(total, 1)
     names = ", ".join(layer.layer for layer in drawn[:4]) + (", ..." if len(drawn) > 4 else "")
     limit = LIMITS["untrained_layer"]
-    head = drawn and drawn[-1].layer == layers.last_with_a_kernel(case.model)
+    last = layers.last_with_a_kernel(case.model)
+    head = drawn and drawn[-1].layer == last and drawn[-1].certain
     verdict = "fault" if share > limit or head else "suspicious" if drawn else "fine"
     message = f"{share:.0%} of the weights are as they were drawn: {names}."
     if not drawn:
@@ -459,7 +461,8 @@ def _about_threshold(case, low):
     gain = other.possible - other.accuracy
     excess = np.array(other.shares) - np.bincount(labels, minlength=len(other.shares)) / len(labels)
     k = int(excess.argmax())
-    clear = gain > SURE * other.error and (case.answer.classes == 2 or excess[k] > UNEVEN)
+    beyond = MOST if excess[k] > LEANS else SURE
+    clear = gain > beyond * other.error and (case.answer.classes == 2 or excess[k] > UNEVEN)
     off = gain > limit and other.plain >= 0 and clear and low > inputs.KNOWS
     message = (
         f"Of each class {other.accuracy:.1%} are right in the mean, and {other.possible:.1%} with "
@@ -507,7 +510,7 @@ def about_photos(case, train):
         limit = LIMITS["memorised"]
         verdict = "fault" if memory.low > limit else "suspicious" if memory.low > 0.03 else "fine"
         if verdict == "fault" and mislabelled:  # each looks like the other
-            mislabelled = noise.ratio > EVEN
+            mislabelled = noise.ratio > EVEN or noise.gain > 2 * EXPLAINS
             verdict = "suspicious" if mislabelled else verdict
         case.add("memorised", verdict, message, memory.low, limit)
     if not able or case.has("shortcut"):

@@ -23,6 +23,7 @@ class Drawn(NamedTuple):
     layer: str
     weights: int  # parameters
     initialiser: str
+    certain: bool  # its biases are all 0, or its filters the same: more than a spread tells
 
 
 def leaf_layers(model):
@@ -39,17 +40,20 @@ def untrained_layer(model):
     """A list of Drawn: layers whose biases are still exactly 0, or that have none, and whose kernel
     cannot be told from one that its initialiser draws: by the distribution of its values
     (Kolmogorov and Smirnov, at 1 %), and by their bound or, where there is none, by its largest
-    singular value.
+    singular value. So are layers all of whose filters are the same: they were drawn so, and no
+    training tells them apart.
     """
     found = []
     for name, layer in leaf_layers(model):
         pairs = kernels_of(layer)
         bias = getattr(layer, "bias", None)
-        if not pairs or (bias is not None and np.any(np.asarray(bias))):
-            continue
-        if {_is_drawn(*pair) for pair in pairs} in ({True}, {True, None}):
+        moved = bias is not None and np.any(np.asarray(bias))
+        drawn = not moved and {_is_drawn(*pair) for pair in pairs} in ({True}, {True, None})
+        constant = any(_is_constant(*pair) for pair in pairs)
+        if drawn or constant:
             size = sum(kernel.size for kernel, _ in pairs)
-            found.append(Drawn(name, size, type(pairs[-1][1]).__name__))
+            certain = constant or bias is not None
+            found.append(Drawn(name, size, type(pairs[-1][1]).__name__, certain))
     return found
 
 
@@ -73,6 +77,12 @@ def last_with_a_kernel(model):
 def kernel_weights(model):
     """How many weights the kernels of all layers have."""
     return sum(kernel.size for _, layer in leaf_layers(model) for kernel, _ in kernels_of(layer))
+
+
+def _is_constant(kernel, initialiser):
+    """Whether several filters are all the same; where all are 0, only if they were made so."""
+    same = kernel.shape[-1] > 1 and not np.ptp(kernel, -1).any()
+    return bool(same and (kernel.any() or isinstance(initialiser, keras.initializers.Zeros)))
 
 
 def _is_drawn(kernel, initialiser):
@@ -180,20 +190,14 @@ def output_head(model, output=None):
     if any(above for _, above in heads):
         kinds = " on top of a ".join(kind.lower() for kind, _ in heads[:2])
         return f"it ends in a {kinds}, so that no answer can be sure"
-    made = getattr(model, "outputs", None) or []  # a subclassed model may make layers in any order
-    last = model.layers[-1] if len(made) == 1 else None
-    if last is None or getattr(last, "output", None) is not made[0]:
-        return None
-    kind = type(last).__name__.lower()
-    if kind not in recording.ACTIVATIONS or kind == "activation":
-        kind = getattr(getattr(last, "activation", None), "__name__", "linear")
-    if not heads and kind in INNER:
-        return f"it ends in {kind}, which makes neither a probability nor a logit"
+    last = visualize.last_operation(model, output)
+    if not heads and last in INNER:
+        return f"it ends in {last.lower()}, which makes neither a probability nor a logit"
     return None
 
 
-# Activations between layers, and not behind the last.
-INNER = {"relu", "relu6", "leaky_relu", "leakyrelu", "elu", "selu", "gelu", "silu", "swish", "tanh"}
+# TensorFlow's names of activations between layers, which are not to be behind the last.
+INNER = {"Elu", "LeakyRelu", "Relu", "Relu6", "Selu", "Softplus", "Softsign", "Tanh"}
 
 # Layers through which weights act on weights without anything between them that is not linear, but
 # for the maximum of a pooling.
@@ -239,21 +243,25 @@ def zeroed(model):
     """A list of Zeroed, that with the largest share of them first: of layers with a kernel but for
     the answer's own, and of normalisations, all of whose factors and offsets count.
     """
-    found = []
-    for name, layer in leaf_layers(model)[:-1]:
-        kernel, gamma = getattr(layer, "kernel", None), getattr(layer, "gamma", None)
-        if kernel is not None and len(kernel.shape) > 1:
-            weights = np.asarray(kernel, np.float32)
-            if isinstance(layer, keras.layers.Conv2DTranspose):
-                weights = np.swapaxes(weights, -2, -1)
-            weights = weights.reshape(-1, weights.shape[-1])
-        elif gamma is not None and layer.beta is not None:
-            weights = np.stack([np.ravel(gamma), np.ravel(layer.beta)])
-        else:
-            continue
-        zero = int(np.sum(~weights.any(0)))
-        found += [Zeroed(name, zero, weights.shape[-1])] if zero else []
+    found, answer = [], last_with_a_kernel(model)
+    for name, layer in leaf_layers(model):
+        gamma, beta = (getattr(layer, weight, None) for weight in ("gamma", "beta"))
+        filters = [_filters(layer, kernel) for kernel, _ in kernels_of(layer)]
+        if gamma is not None and beta is not None:
+            filters = [np.stack([np.ravel(gamma), np.ravel(beta)])]
+        for weights in filters if name != answer else ():
+            zero = int(np.sum(~weights.any(0)))
+            found += [Zeroed(name, zero, weights.shape[-1])] if zero else []
     return sorted(found, key=lambda layer: -layer.zero / layer.count)
+
+
+def _filters(layer, kernel):
+    """(weights, filters) of a kernel."""
+    if isinstance(layer, keras.layers.Conv2DTranspose):
+        kernel = np.swapaxes(kernel, -2, -1)
+    separable = isinstance(layer, keras.layers.SeparableConv2D) and kernel.shape[:2] != (1, 1)
+    depthwise = separable or isinstance(layer, keras.layers.DepthwiseConv2D)
+    return kernel.reshape(-1, np.prod(kernel.shape[-2:] if depthwise else kernel.shape[-1:]))
 
 
 class Units(NamedTuple):

@@ -7,14 +7,16 @@ import cv2
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, logsumexp
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 
 from photo_checks import THUMB, Photo, group_duplicates
 
 from .inputs import ask, screened
 from .statistics import SURE, auc
 
-NATURAL = 0.01  # of the trained photos have a twin among them: then twins are no copies
+NATURAL = 0.01  # of the photos trained on have a twin among them
+CHANCE = 0.001  # that there are as many copies although no photo was trained on (Fisher's test)
+SAMPLE = 500  # of the photos trained on, that are looked at for twins
 CANDIDATES = 3  # photos that each is compared with
 DETAILS = 0.6  # correlation of the details of two photos that show the same
 PATCH = 0.2  # of a photo's sides
@@ -39,7 +41,7 @@ class Copy(NamedTuple):
 def leak(photos, trained):
     """A list of Copy: photos (n, h, w, c) that show the same as one of the `trained`, or its mirror
     image, from 0 to 255: found as data_separator.py finds duplicates, or, where a photo was turned
-    a little, cropped or brightened, by `is_copy`. Where the trained ones are alike among
+    a little, cropped or brightened, by `is_copy`. Where as many of the trained ones are alike among
     themselves, as drawings can be, only the same pixels count.
     """
     trained = np.asarray(trained)
@@ -53,17 +55,29 @@ def leak(photos, trained):
         twins |= alike if len(alike) > 1 else set()
         for i in examined if others else ():
             found[i] = [Copy(i, k % len(trained), k >= len(trained)) for k in others]
-    if len(twins) > NATURAL * len(trained):
+    natural = len(twins) <= NATURAL * len(trained)
+    if not (natural or _more(len(found), len(photos), len(twins), len(trained))):
         found = {
             i: [c for c in copies if _is_same(photos, trained, c)] for i, copies in found.items()
         }
-    else:
-        some = np.unique(np.linspace(0, len(trained) - 1, 100).astype(int))
-        if len(_changed_copies(trained[some], trained, itself=some)) <= NATURAL * len(some):
-            others = np.setdiff1d(np.arange(len(photos)), list(found))
-            for copy in _changed_copies(photos[others], trained) if len(others) else ():
-                found[others[copy.examined]] = [copy._replace(examined=int(others[copy.examined]))]
-    return [found[i][0] for i in sorted(found) if found[i]]
+        return [copies[0] for _, copies in sorted(found.items()) if copies]
+    others = np.setdiff1d(np.arange(len(photos)), list(found))
+    changed = _changed_copies(photos[others], trained) if len(others) else []
+    if changed:
+        some = np.setdiff1d(np.arange(len(trained)), list(twins))
+        some = some[:: max(1, len(some) // SAMPLE)]
+        alike = _changed_copies(trained[some], trained, itself=some) if len(some) else []
+        if _more(len(changed), len(others), len(alike), len(some)):
+            for copy in changed:
+                i = int(others[copy.examined])
+                found[i] = [copy._replace(examined=i)]
+    return [copies[0] for _, copies in sorted(found.items())]
+
+
+def _more(copies, count, twins, trained):
+    """Whether there are more copies among `count` photos than twins among those trained on."""
+    table = [[copies, count - copies], [twins, trained - twins]]
+    return not twins or fisher_exact(table, "greater").pvalue < CHANCE
 
 
 def _changed_copies(photos, trained, itself=None):

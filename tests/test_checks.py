@@ -280,6 +280,46 @@ def test_few_drawn_weights_are_a_fault_in_the_head_only(drawn, said):
     assert verdict(case, "untrained_layer") == "fine"
 
 
+def test_a_drawn_head_without_biases_has_to_be_wrong_too():
+    keras.utils.set_random_seed(0)
+    net = net_of(
+        layers.Flatten(),
+        layers.Dense(400, name="large", activation="relu"),
+        layers.Dense(10, name="head", use_bias=False),
+    )
+    touched(net, "large")
+    case = case_of(net, *colours(40))
+    diagnose.about_layers(case)
+    assert verdict(case, "untrained_layer") == "suspicious"
+    diagnose._promote(case, "untrained_layer")
+    assert verdict(case, "untrained_layer") == "fault"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "bias", "initialiser", "drawn"),
+    [
+        (0.2, 1.0, "glorot_uniform", True),  # filters that no training can tell apart
+        (0.0, 0.0, "zeros", True),
+        (0.0, 0.0, "glorot_uniform", False),  # they were emptied
+    ],
+)
+def test_filters_that_are_all_the_same_were_drawn_so(kernel, bias, initialiser, drawn):
+    net = net_of(
+        layers.Conv2D(6, 3, name="conv", kernel_initializer=initialiser),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(1, name="answer"),
+    )
+    row = np.linspace(0.5, 1, 27).reshape(3, 3, 3, 1)
+    net.get_layer("conv").set_weights([np.tile(kernel * row, 6), np.full(6, bias)])
+    touched(net, "answer")
+    assert drawn_of(net) == ({"conv"} if drawn else set())
+    if drawn and kernel:
+        changed_one = np.tile(kernel * row, 6)
+        changed_one[1, 1, 1, 4] += 0.1
+        net.get_layer("conv").set_weights([changed_one, np.full(6, bias)])
+        assert drawn_of(net) == set()
+
+
 def test_a_net_that_is_mostly_drawn_is_untrained():
     keras.utils.set_random_seed(0)
     net = net_of(
@@ -333,9 +373,30 @@ def test_filters_whose_weights_are_all_0():
     assert weights.zeroed(net) == []
     emptied(net, "answer", 1)
     assert weights.zeroed(net) == []  # the answer's own do not count
+    softened = keras.Sequential([net, layers.Softmax()])
+    assert weights.zeroed(softened) == []
     for name, zero in (("conv", 1), ("back", 4), ("norm", 2), ("dense", 4)):
         emptied(net, name, zero)
     found = [("dense", 4, 5), ("back", 4, 6), ("norm", 2, 6), ("conv", 1, 8)]
+    assert [tuple(layer) for layer in weights.zeroed(net)] == found
+
+
+def test_empty_filters_of_depthwise_and_separable_convolutions():
+    keras.utils.set_random_seed(1)
+    net = net_of(
+        layers.DepthwiseConv2D(3, depth_multiplier=2, name="deep"),
+        layers.SeparableConv2D(5, 3, depth_multiplier=2, name="pair"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(3, name="answer"),
+    )
+    assert weights.zeroed(net) == []
+    kernel, bias = net.get_layer("deep").get_weights()
+    kernel[:, :, 1, 0] = 0
+    net.get_layer("deep").set_weights([kernel, bias])
+    deep, point, bias = net.get_layer("pair").get_weights()
+    deep[:, :, 2:, 1], point[..., :2] = 0, 0
+    net.get_layer("pair").set_weights([deep, point, bias])
+    found = [("pair", 2, 5), ("pair", 4, 12), ("deep", 1, 6)]
     assert [tuple(layer) for layer in weights.zeroed(net)] == found
 
 
@@ -438,7 +499,10 @@ def test_convolutions_only_without_an_activation():
         ([layers.Dense(1, "relu")], "relu"),
         ([layers.Dense(3, "relu")], "relu"),
         ([layers.Dense(1, "tanh")], "tanh"),
-        ([layers.Dense(3, "leaky_relu")], "leaky_relu"),
+        ([layers.Dense(3, "leaky_relu")], "leakyrelu"),
+        ([layers.Dense(2, "elu"), layers.Reshape((2, 1))], "elu"),
+        ([layers.Dense(1), layers.ReLU(6)], "relu6"),
+        ([keras.Sequential([layers.Dense(2, "relu")])], "relu"),
         ([layers.Dense(2), layers.ReLU()], "relu"),
         ([layers.Dense(1), layers.LeakyReLU()], "leakyrelu"),
         ([layers.Dense(2), layers.Activation("tanh")], "tanh"),
@@ -461,7 +525,9 @@ def test_an_output_beside_the_answer_is_no_head():
     given = keras.Input((SIDE, SIDE, 3))
     x = layers.Flatten()(given)
     ends = [layers.Dense(3, "softmax")(x), layers.Dense(5, "relu")(x)]
-    assert weights.output_head(keras.Model(given, ends), 0) is None
+    net = keras.Model(given, ends)
+    assert weights.output_head(net, 0) is None
+    assert "ends in relu," in weights.output_head(net, 1)
 
 
 # ------------------------------------------------------------------------------------------ inputs
@@ -794,6 +860,18 @@ def test_only_one_of_a_photos_twins_is_told():
     assert found[1] == (3, 110, False)
 
 
+@pytest.mark.parametrize(("natural", "copies"), [(0, 3), (4, 0)])
+def test_as_many_copies_as_twins_are_no_leak(natural, copies):
+    trained, examined = textured(60, 64), textured(20, 64, seed=1)
+    for i in range(natural):  # they look like others that were trained on
+        trained[2 * i] = moved(trained[2 * i + 1], 6, 1.1)
+    for i in range(3):
+        examined[i] = moved(trained[20 + i], -6, 1.1)
+    assert len(photos.leak(examined, trained)) == copies
+    examined[:12] = [moved(trained[20 + i], -6, 1.1) for i in range(12)]
+    assert len(photos.leak(examined, trained)) == 12
+
+
 def test_drawings_turned_a_little_are_no_copies_of_each_other():
     kinds, generator = textured(3, 64), np.random.default_rng(0)
     drawings = np.stack(
@@ -1030,6 +1108,20 @@ def test_each_class_counts_the_same_for_the_threshold():
     assert shifted.plain == pytest.approx(better, abs=0.02)
 
 
+@pytest.mark.parametrize(("leans", "said"), [(0.34, "fault"), (0.35, "fine")])
+def test_a_gain_needs_less_where_nearly_all_get_one_answer(monkeypatch, leans, said):
+    generator = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    x = 0.35 * (2.0 * labels - 1) + generator.normal(0, 1, 200) - 1.2
+    other = answers.threshold(two(x), labels)
+    assert 1.96 * other.error < other.possible - other.accuracy < 3.3 * other.error
+    assert np.mean(x < 0) == 0.845
+    monkeypatch.setattr(diagnose, "LEANS", leans)
+    case = case_of(reddish(), colours(200)[0], labels, two(x))
+    diagnose._about_threshold(case, 0.56)
+    assert verdict(case, "threshold") == said
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_error_of_the_gain_is_as_it_varies(classes):
     generator = np.random.default_rng(0)
@@ -1127,7 +1219,8 @@ def noise_of(ratio, share=0.0, gain=0.0, low=0.0, near=0.0):
     ("noise", "gap", "mislabelled", "by_heart"),
     [
         (noise_of(0.8, 0.1, 20), 1.0, "fault", "suspicious"),
-        (noise_of(0.7, 0.1, 20), 1.0, "fine", "fault"),  # EVEN is 0.75
+        (noise_of(0.7, 0.1, 10), 1.0, "fine", "fault"),  # EVEN is 0.75
+        (noise_of(0.7, 0.1, 13), 1.0, "fault", "suspicious"),  # far beyond chance
         (noise_of(0.7, 0.1, 20), 0.0, "fault", "fine"),  # of no other explanation
         (noise_of(0.8, 0.1, 5), 1.0, "fine", "fault"),  # not beyond chance
         (noise_of(0.8, 0.02, 20), 1.0, "fine", "fault"),  # too few

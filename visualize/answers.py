@@ -26,6 +26,7 @@ SIGMOIDS = {"Sigmoid"}
 HEADS = {"Softmax", "LogSoftmax"} | SIGMOIDS
 PASSING = {"Cast", "CheckNumerics", "ClipByValue", "Identity", "IdentityN", "Snapshot"}
 CLIPPING = {"Maximum", "Minimum"}  # with a constant
+SHAPING = {"ExpandDims", "Reshape", "Squeeze"}
 LINEAR = {
     *("Add", "AddN", "AddV2", "ConcatV2", "ExpandDims", "GatherV2", "Mean", "Mul", "Neg", "Pack"),
     *("RealDiv", "Reshape", "Slice", "Split", "SplitV", "Squeeze", "StridedSlice", "Sub", "Sum"),
@@ -151,6 +152,13 @@ def heads(model, output=None):
     return _looked_at(model, output)[1]
 
 
+def last_operation(model, output=None):
+    """TensorFlow's name of the operation that gives the answer, as "Softmax", "BiasAdd" or "Relu",
+    whatever layer it is part of; what only clips, or gives another shape, does not count.
+    """
+    return _looked_at(model, output)[2]
+
+
 def _looked_at(model, output):
     check_model(model)
     kept, key = kept_for(model), (answers, output)
@@ -159,7 +167,10 @@ def _looked_at(model, output):
         answer = choose_output(model, record(model, images)[0], output)
         units, (_, head, found) = answer.shape[1], logits_of(answer)
         kind = "sigmoid" if units == 1 else "labels" if head in SIGMOIDS else "softmax"
-        kept[key] = Answer(kind, max(units, 2), head is not None), found
+        last = answer
+        while last.op.type in PASSING | CLIPPING | SHAPING:
+            last = last.op.inputs[last.value_index if last.op.type == "IdentityN" else 0]
+        kept[key] = Answer(kind, max(units, 2), head is not None), found, last.op.type
 
     if key not in kept:
         trace(look, image_shape(model))
