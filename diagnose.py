@@ -36,6 +36,7 @@ VERDICTS = ("fault", "suspicious", "fine")
 # Above these a cause is a fault, or suspicious. Each is set apart from what sound nets show.
 LIMITS = {
     "untrained_layer": 0.02,  # of the weights of all kernels
+    "yes": 1.5,  # classes, to which sigmoids say yes, for output_head
     "class_order": 0.4,  # skill
     "at_chance": 0.6,  # skill
     "random_answer": 0.01,  # standard deviations of the logits; for batch_statistics, too
@@ -49,12 +50,14 @@ LIMITS = {
     "saturated_answer": 0.05,  # of the saturated answers are wrong
     "overconfident": 0.05,  # probability
     "exploding": 1e6,
-    "dead_filters": 0.8,  # of a layer's channels
+    "dead_filters": 2 / 3,  # of a layer's channels
     "zeroed": 0.1,  # of a layer's channels, for dead_filters
 }
+BETTER = 0.05  # accuracy that another form has to bring beyond another order of the classes
 UNFIT = 0.1  # skill and accuracy, by which another cause has to explain more
 TOGETHER = "each batch normalised by {}"
 UNEVEN = 0.1  # by which one of many classes is answered more often than it is there
+EVER = 5  # standard errors, beyond which that does not matter
 LEANS, MOST = 0.25, 1.96  # so uneven is no chance, so that fewer standard errors are enough
 NEARLY = 1.96 / SURE  # a skill that is nearly chance, at 95 %, is no alarm on a net that knows much
 KNOWS_WELL = 0.9  # accuracy of a net that dead filters do not cost much
@@ -248,10 +251,9 @@ def about_inputs(case, ways):
     message = f"Asked twice, its logits differ by up to {again.again:.2g} standard deviations."
     random = again.again > limit
     case.add("random_answer", "fault" if random else "fine", message, again.again, limit)
+    paired = None  # how many are right with the classes in another order
     if case.answer.classes > 2 and _order_is_wrong(case, knows=0.5):
-        for cause in INPUTS:
-            case.add(cause, "fine", "Cannot be told before the classes are in order.")
-        return
+        paired = answers.order_of_classes(case.logits, labels)[1]
     losses = photos.shortcut(
         model, case.photos, labels, case.value_range, output, case.logits, whole_only=True
     )
@@ -272,10 +274,15 @@ def about_inputs(case, ways):
         for cause, (check, words) in contests.items():
             more = (ways, labels) if cause == "resize" else (labels,)
             held = check(model, case.photos, *more, case.value_range, output, case.logits)
-            if held is not None:
-                found[cause] = held, words
-        contests = {cause: contests[cause] for cause in found}
+            found[cause] = held, words
         winners = [cause for cause, (held, _) in found.items() if held.best]
+        if paired:
+            best = max((found[cause][0].accuracies[1] for cause in winners), default=0)
+            if best < paired + BETTER:
+                for cause in INPUTS:
+                    case.add(cause, "fine", "Cannot be told before the classes are in order.")
+                return
+            paired = None
         if winners and _unfit(case, max(_worth(held) for held, _ in found.values() if held.best)):
             return
         told = [max(winners, key=lambda cause: _worth(found[cause][0]))] if winners else list(found)
@@ -339,22 +346,15 @@ def _worth(contest):
 
 def _cured(case, cause, form, ways):
     """Feed the case as it won, and give back the ways to resize the same photos."""
-    if cause == "input_scale" and form != inputs.NEGATIVE:
-        case.value_range = form
-        return ways
+    if form in inputs.CHANGES:
+        cure = inputs.CHANGES[form]
+        case.photos = cure(case.photos)
+        return {way: cure(resized) for way, resized in ways.items()}
     if cause == "resize":
         case.photos = inputs.resized_otherwise(case.photos, ways)[form]
         return {}
-
-    def cure(photos_):
-        if cause == "input_scale":
-            return 255 - photos_
-        if cause == "channel_order":
-            return inputs.COLOURS[form](photos_)
-        return np.rot90(photos_, inputs.TURNS[form], (1, 2))
-
-    case.photos = cure(case.photos)
-    return {way: cure(resized) for way, resized in ways.items()}
+    case.value_range = form
+    return ways
 
 
 def _told(case, cause, contest, words, given=""):
@@ -424,6 +424,8 @@ def about_answers(case):
     if case.has("class_order", "at_chance", "constant_answer"):
         _promote(case, "untrained_layer")  # few weights as they were drawn, and nothing is right
     off = _about_threshold(case, low)
+    if case.answer.kind == "labels":
+        _about_labels(case, probabilities, low)
     same, limit = answers.same_answer(probabilities), LIMITS["constant_answer"]
     constant = same > limit and np.bincount(labels).max() < 0.9 * len(labels)
     biased = off and answers.spread(probabilities) > DIFFER  # it tells them apart, and is off
@@ -462,7 +464,8 @@ def _about_threshold(case, low):
     excess = np.array(other.shares) - np.bincount(labels, minlength=len(other.shares)) / len(labels)
     k = int(excess.argmax())
     beyond = MOST if excess[k] > LEANS else SURE
-    clear = gain > beyond * other.error and (case.answer.classes == 2 or excess[k] > UNEVEN)
+    uneven = excess[k] > UNEVEN or gain > EVER * other.error
+    clear = gain > beyond * other.error and (case.answer.classes == 2 or uneven)
     off = gain > limit and other.plain >= 0 and clear and low > inputs.KNOWS
     message = (
         f"Of each class {other.accuracy:.1%} are right in the mean, and {other.possible:.1%} with "
@@ -481,6 +484,17 @@ def _about_threshold(case, low):
         verdict = "suspicious" if off else "fine"
     case.add("threshold", verdict, message, gain, limit)
     return off
+
+
+def _about_labels(case, probabilities, low):
+    """Whether a sigmoid for each class says yes to one of them: each photo has one label."""
+    total, limit = float(probabilities.sum(1).mean()), LIMITS["yes"]
+    if total > limit and low > inputs.KNOWS:
+        message = (
+            f"Its answers, a sigmoid for each class, add up to {total:.2f} in the mean, though one "
+            "class is right: its loss had a softmax behind them, or takes several labels."
+        )
+        case.add("output_head", "fault", message, total, limit)
 
 
 def about_photos(case, train):
@@ -539,7 +553,7 @@ def about_photos(case, train):
         message = (
             f"A square of a photo of class {case.patch.label}, from pixel {columns.start} of row "
             f"{rows.start} on, turns {case.patch.turned:.0%} of the photos of other classes into "
-            f"that class; so do {case.patch.twins} others, which look the same or lie there, too."
+            f"that class; so do {case.patch.twins} others, alike or at the same place or edge."
         )
         verdict = "fault"
         if len(marked) > len({patch.label for patch in patches}) / 2:

@@ -19,18 +19,58 @@ from .statistics import SURE, Comparison, compare, skill
 MARGIN = 0.1  # of the skill that is missing: what a better form must bring
 GAIN = 0.02  # accuracy, where it is that which counts
 P = 0.001  # of a sign test
-TURNS = {"upside down": 2, "turned to the left": 1, "turned to the right": 3}  # quarters
-COLOURS = {
-    "red and blue exchanged": lambda photos: photos[..., ::-1],
-    "colour taken away": lambda photos: np.repeat(photos.mean(-1, keepdims=True), 3, -1),
-}
-NEGATIVE = "from white to black"  # as digits are, white on black or black on white
+SHRINK = 0.6  # of the sides
 CHANCE = 0.45  # skill
 BARRED = 0.3  # of the photos have bars at their edges
 PLAIN = 12  # of 255: rows that differ by less are of one colour
 KNOWS = 0.55  # skill, above chance beyond doubt
 SCREEN = 3  # first every third photo is asked
 MANY = 150  # photos, below which all are asked at once
+
+
+def turned(photos, quarters):
+    """Photos turned to the left by so many quarters, of the size that they had."""
+    found = np.rot90(photos, quarters, (1, 2))
+    if found.shape == photos.shape:
+        return found
+    return _each(found, lambda p: cv2.resize(p, photos.shape[2:0:-1], interpolation=cv2.INTER_AREA))
+
+
+def shrunk(photos):
+    """Photos of which each shows more, as it seems: SHRINK as large, and mirrored beyond that."""
+    height, width = (round(side * SHRINK) for side in photos.shape[1:3])
+    y, x = photos.shape[1] - height, photos.shape[2] - width
+
+    def shrink(photo):
+        small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+        edges = y // 2, y - y // 2, x // 2, x - x // 2
+        return cv2.copyMakeBorder(small, *edges, cv2.BORDER_REFLECT_101)
+
+    return _each(photos, shrink)
+
+
+def _each(photos, change):
+    found = np.stack([change(np.ascontiguousarray(photo)) for photo in photos])
+    return found.reshape(*found.shape[:3], photos.shape[3])
+
+
+# What is done to photos, apart from another value range and other ways to resize the files.
+NEGATIVE = "from white to black"  # as digits are, white on black or black on white
+VALUES = {
+    NEGATIVE: lambda photos: 255 - photos,
+    "to the power of 1 / 2.2 (gamma)": lambda photos: 255 * (photos / 255) ** (1 / 2.2),
+}
+COLOURS = {
+    "red and blue exchanged": lambda photos: photos[..., ::-1],
+    "colour taken away": lambda photos: np.repeat(photos.mean(-1, keepdims=True), 3, -1),
+}
+TURNS = {
+    "upside down": lambda photos: turned(photos, 2),
+    "turned to the left": lambda photos: turned(photos, 1),
+    "turned to the right": lambda photos: turned(photos, 3),
+}
+SIZES = {f"shrinking them to {SHRINK:.0%}, mirrored beyond": shrunk}
+CHANGES = VALUES | COLOURS | TURNS | SIZES
 
 
 class Contest(NamedTuple):
@@ -71,7 +111,8 @@ def contest(given, others, labels):
 
 
 def input_scale(model, photos, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of visualize.VALUE_RANGES, and of negatives, with what the net is given.
+    """A Contest of visualize.VALUE_RANGES, of lighter photos and of negatives, with what the net is
+    given.
 
     In all checks `photos` are (n, h, w, c) from 0 to 255 and `given` the logits for them, if they
     are known.
@@ -79,8 +120,9 @@ def input_scale(model, photos, labels, value_range=(0, 255), output=None, given=
     kinds = visualize.VALUE_RANGES if photos.shape[3] == 3 else visualize.VALUE_RANGES[:3]
     forms = {k: (photos, k) for k in kinds if k != value_range}
     given = ask(model, photos, value_range, output) if given is None else given
-    if skill(given, labels) > CHANCE:  # below it, the classes are in another order, rather
-        forms[NEGATIVE] = 255 - photos, value_range
+    forms |= {form: (change(photos), value_range) for form, change in VALUES.items()}
+    if skill(given, labels) <= CHANCE:  # then the classes are in another order, rather
+        del forms[NEGATIVE]
     return _held(model, (photos, value_range), forms, labels, output, given)
 
 
@@ -91,21 +133,18 @@ def channel_order(model, photos, labels, value_range=(0, 255), output=None, give
 
 
 def flipped_or_rotated(model, photos, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of the photos upside down and, if they are square, on either side."""
-    turns = {turn: k for turn, k in TURNS.items() if k == 2 or photos.shape[1] == photos.shape[2]}
-    forms = {turn: (np.rot90(photos, k, (1, 2)), value_range) for turn, k in turns.items()}
+    """A Contest of the photos upside down and on either side."""
+    forms = {form: (change(photos), value_range) for form, change in TURNS.items()}
     return _held(model, (photos, value_range), forms, labels, output, given)
 
 
 def resize(model, photos, ways, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of the same photos resized in other ways, {way: photos}, and without the bars at
-    their edges, if they have such; None if there is no other way.
+    """A Contest of the same photos resized in other ways, {way: photos}, without the bars at their
+    edges, if they have such, and shrunk, as if they were cut out of larger ones.
     """
-    forms = {
-        way: (resized, value_range) for way, resized in resized_otherwise(photos, ways).items()
-    }
-    if not forms:
-        return None
+    others = resized_otherwise(photos, ways)
+    others |= {way: change(photos) for way, change in SIZES.items()}
+    forms = {way: (resized, value_range) for way, resized in others.items()}
     return _held(model, (photos, value_range), forms, labels, output, given)
 
 

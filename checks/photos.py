@@ -418,7 +418,7 @@ class Patch(NamedTuple):
     rows: slice
     columns: slice
     turned: float  # share of the photos of other classes that it turns into its class
-    twins: int  # other patches of this class that turn as many, and show the same or lie there, too
+    twins: int  # others of this class that turn as many, and show the same or lie there, too
 
 
 def transplant(model, photos, labels, value_range=(0, 255), output=None, given=None):
@@ -427,8 +427,8 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
     Of each class the surest right photos are taken, and of each of them the square (PATCH of the
     sides) whose covering costs the answer most. This square is pasted at the same place into HOSTS
     photos of other classes. A part of an animal turns some of them; a mark turns nearly all, and
-    looks the same in several photos, or lies at the same place, as a date does. Where it is does
-    not matter, nor how many photos have it.
+    looks the same in several photos, or lies at the same place or edge, as a date does. Where it is
+    does not matter, nor how many photos have it.
     """
     given = ask(model, photos, value_range, output) if given is None else given
     right = given.argmax(1) == labels
@@ -458,7 +458,7 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
                 other.label == patch.label
                 and other.photo != patch.photo
                 and (
-                    _same_place(patch, other)
+                    _same_place(patch, other, photos.shape[1:3])
                     or alike(pixels[patch.photo], pixels[other.photo]) >= ALIKE
                 )
                 for other in strong
@@ -487,11 +487,11 @@ def _stands_on(photo, mean, margin):
     return spots[int(margin(covered).argmin())]
 
 
-def _same_place(one, other):
-    return all(
-        abs(a.start - b.start) <= (a.stop - a.start) // 4
-        for a, b in ((one.rows, other.rows), (one.columns, other.columns))
-    )
+def _same_place(one, other, size):
+    """Whether two patches lie at (nearly) the same place, or both at the same edge of a photo."""
+    places = list(zip(size, (one.rows, one.columns), (other.rows, other.columns)))
+    near = all(abs(a.start - b.start) <= (a.stop - a.start) // 4 for _, a, b in places)
+    return near or any(a.start == b.start == 0 or a.stop == b.stop == side for side, a, b in places)
 
 
 def _margin(logits, k):

@@ -598,7 +598,8 @@ def test_a_negative_is_tried_unless_the_skill_is_low(monkeypatch):
         assert skill(given, labels) == pytest.approx(1 - wrong / 100)
         assert bool(skill(given, labels) > inputs.CHANCE) is tried
         forms = inputs.input_scale(None, pictures, labels, (0, 1), given=given)
-        assert set(forms) - {inputs.NEGATIVE} == {(0, 255), (-1, 1), "caffe", "torch"}
+        others = {(0, 255), (-1, 1), "caffe", "torch", *inputs.VALUES}
+        assert set(forms) | {inputs.NEGATIVE} == others
         assert (inputs.NEGATIVE in forms) is tried
         if tried:
             negative, values = forms[inputs.NEGATIVE]
@@ -716,7 +717,7 @@ def with_bars():
 def test_a_net_is_helped_by_photos_without_bars():
     whole, labels = with_bars()
     pictures = colours()[0]
-    assert inputs.resize(corner_reader(), pictures, {}, labels, (0, 1)) is None
+    assert inputs.resize(corner_reader(), pictures, {}, labels, (0, 1)).best is None
     found = inputs.resize(corner_reader(), whole, {}, labels, (0, 1))
     assert found.best == "cutting off their bars" and found.accuracies == (0.5, 1)
     way = {"another": with_a_corner(pictures, labels)}
@@ -729,7 +730,7 @@ def test_a_net_is_helped_by_photos_without_bars():
     )
     case = case_of(corner_reader(), pictures, labels)
     diagnose.about_inputs(case, {})
-    assert last(case, "resize") is None
+    assert verdict(case, "resize") == "fine"
 
 
 def normalised(mean=0.0, spread=1.0):
@@ -1084,7 +1085,26 @@ def test_the_same_place_is_within_a_quarter(down, right, same):
     one = photos.Patch(rows=slice(10, 18), columns=slice(20, 28), **spot)
     moved_ = slice(10 + down, 18 + down), slice(20 + right, 28 + right)
     other = photos.Patch(rows=moved_[0], columns=moved_[1], **spot)
-    assert photos._same_place(one, other) is same
+    assert photos._same_place(one, other, (40, 60)) is same
+
+
+@pytest.mark.parametrize(
+    ("size", "same"),
+    [((40, 60), False), ((18, 60), True), ((40, 28), False), ((40, 31), False)],
+)
+def test_the_same_edge_is_the_same_place(size, same):
+    spot = dict(photo=0, label=1, turned=1.0, twins=0)
+    for turned in (False, True):
+        one, other = (
+            photos.Patch(**spot, **dict(zip(("columns", "rows") if turned else KEYS, places)))
+            for places in ((slice(10, 18), slice(20, 28)), (slice(10, 18), slice(23, 31)))
+        )
+        assert photos._same_place(one, other, size[::-1] if turned else size) is same
+    top = [photos.Patch(rows=slice(0, 8), columns=slice(x, x + 8), **spot) for x in (0, 20)]
+    assert photos._same_place(*top, (40, 60)) is True
+
+
+KEYS = "rows", "columns"
 
 
 # ----------------------------------------------------------------------------------------- answers
@@ -1304,7 +1324,7 @@ def test_the_best_explanation_of_all_is_told_first(monkeypatch, brought, first):
     monkeypatch.setattr(inputs, "input_scale", of_scale)
     monkeypatch.setattr(inputs, "channel_order", lambda *given: nothing)
     monkeypatch.setattr(inputs, "flipped_or_rotated", lambda *given: nothing)
-    monkeypatch.setattr(inputs, "resize", lambda *given: None)
+    monkeypatch.setattr(inputs, "resize", lambda *given: nothing)
     monkeypatch.setattr(inputs, "batch_statistics", lambda *given: contest_of(0.25, 0.25))
     diagnose.about_inputs(case, {})
     faults = [f.cause for f in case.findings if f.verdict == "fault"]
@@ -1334,10 +1354,85 @@ def test_classes_in_a_wrong_order_are_told_before_any_contest(monkeypatch, order
     diagnose.about_inputs(case, {})
     diagnose.about_answers(case)
     wrong = order != (0, 1, 2)
-    assert verdict(case, "class_order") == ("fault" if wrong else "fine") and bool(asked) != wrong
+    assert verdict(case, "class_order") == ("fault" if wrong else "fine") and asked
     assert not case.has(*diagnose.INPUTS)  # though red and blue exchanged would undo (2, 1, 0)
     said = "Cannot be told before the classes are in order."
     assert (last(case, "channel_order")[1] == said) is wrong
+
+
+@pytest.mark.parametrize(("paired", "first"), [(0.9, "channel_order"), (0.97, "class_order")])
+def test_a_form_that_explains_more_than_another_order_comes_first(monkeypatch, paired, first):
+    net, pictures, labels = of_three_colours()
+    case = case_of(net, pictures[..., ::-1], labels)
+    monkeypatch.setattr(answers, "order_of_classes", lambda *given: (0.3, paired))
+    diagnose.about_inputs(case, {})
+    assert case.has("channel_order") is (first == "channel_order")
+    monkeypatch.undo()
+    diagnose.about_answers(case)
+    faults = [f.cause for f in case.report()["findings"] if f.verdict == "fault"]
+    assert faults[:1] == [first]
+
+
+def test_photos_on_the_side_keep_their_size():
+    pictures = textured(3, 40)[:, :30]
+    down, left, right = (change(pictures) for change in inputs.TURNS.values())
+    assert left.shape == right.shape == down.shape == pictures.shape
+    np.testing.assert_array_equal(down, pictures[:, ::-1, ::-1])
+    # What was the right edge is above now.
+    edge = cv2.resize(pictures[0][:, -1][None], (40, 1), interpolation=cv2.INTER_LINEAR)[0]
+    assert np.corrcoef(left[0, 0].ravel(), edge.ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(inputs.turned(left, 2), right, atol=1e-3)
+    square = textured(2, 32)
+    np.testing.assert_array_equal(inputs.turned(square, 1), np.rot90(square, 1, (1, 2)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shrunk_photos_are_mirrored_at_their_edges(channels):
+    pictures = textured(2, 50)[:, :40, :, :channels]
+    found = inputs.shrunk(pictures)
+    assert found.shape == pictures.shape
+    small = cv2.resize(pictures[0], (30, 24), interpolation=cv2.INTER_AREA).reshape(24, 30, -1)
+    np.testing.assert_allclose(found[0, 8:32, 10:40], small, atol=1e-3)
+    np.testing.assert_allclose(found[0, 7], found[0, 9])
+    np.testing.assert_allclose(found[0, :, 40], found[0, :, 38])
+
+
+def test_linear_light_is_taken_back():
+    pictures = textured(2, 20)
+    dark = 255 * (pictures / 255) ** 2.2
+    np.testing.assert_allclose(
+        inputs.VALUES["to the power of 1 / 2.2 (gamma)"](dark), pictures, 1e-3
+    )
+
+
+def test_each_change_of_the_photos_is_made_for_other_sizes_too():
+    pictures, labels = colours(40)
+    for cause, forms in (
+        ("input_scale", inputs.VALUES),
+        ("channel_order", inputs.COLOURS),
+        ("flipped_or_rotated", inputs.TURNS),
+        ("resize", inputs.SIZES),
+    ):
+        for form, change in forms.items():
+            case = case_of(reddish(), pictures, labels)
+            ways = diagnose._cured(case, cause, form, {"way": pictures[:, ::-1]})
+            np.testing.assert_array_equal(case.photos, change(pictures))
+            np.testing.assert_array_equal(ways["way"], change(pictures[:, ::-1]))
+            assert case.value_range == (0, 1)
+    assert len(inputs.CHANGES) == 8
+
+
+@pytest.mark.parametrize(
+    ("shift", "low", "said"),
+    [(0.0, 0.9, "fine"), (0.5, 0.9, "fault"), (0.5, 0.54, "fine"), (0.1, 0.9, "fine")],
+)
+def test_several_sigmoids_say_yes_to_one_class(shift, low, said):
+    net, pictures, labels = of_three_colours()
+    case = case_of(net, pictures, labels)
+    case.add("output_head", "fine", "")
+    yes = np.clip(np.eye(3)[labels] + shift, 0, 1)
+    diagnose._about_labels(case, yes, low)
+    assert verdict(case, "output_head") == said
 
 
 def test_a_net_that_is_fed_wrongly_has_no_order():
