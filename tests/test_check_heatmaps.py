@@ -212,6 +212,26 @@ def test_the_readme_has_the_table():
     assert check_heatmaps.table(FOUND) in (ROOT / "README.md").read_text()
 
 
+def test_the_sentences_under_the_table_agree_with_what_was_found():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    tasks = json.loads((ROOT / "models" / "marks.json").read_text())["tasks"]
+
+    def on_the_marks(method):
+        shares = [one["scores"][method]["share on the marks"]["mean"] for one in tasks.values()]
+        return f"{min(shares):.0%} to {max(shares):.0%}"
+
+    exact, coarse = (on_the_marks(m) for m in ("integrated gradients from blur", "Grad-CAM"))
+    assert (
+        f"from a blurred photo put {exact} of their heat on the marks, Grad-CAM {coarse};" in text
+    )
+    both = min(one["scores"]["Grad-CAM"]["marks found"]["mean"] for one in tasks.values())
+    assert f"Grad-CAM finds both on {both:.0%} of the photos" in text
+    shares = [
+        FOUND["scores"][m]["share on the subject"]["mean"] for m in ("Grad-CAM", "Grad-CAM cubed")
+    ]
+    assert "cubing Grad-CAM lifts it from {:.0%} to {:.0%}".format(*shares) in text
+
+
 def test_what_was_found_is_of_enough_photos():
     assert FOUND["photos"] >= 500 and list(FOUND["scores"]) == NAMES
     assert all(one["photos"] >= 90 for one in FOUND["scores"]["Grad-CAM"].values())
