@@ -38,7 +38,7 @@ LIMITS = {
     "untrained_layer": 0.02,  # of the weights of all kernels
     "yes": 1.5,  # classes, to which sigmoids say yes, for output_head
     "class_order": 0.4,  # skill
-    "at_chance": 0.6,  # skill
+    "at_chance": 0.65,  # skill
     "random_answer": 0.01,  # standard deviations of the logits; for batch_statistics, too
     "constant_answer": 0.995,  # of the photos get the same answer
     "threshold": 0.03,  # accuracy
@@ -51,6 +51,7 @@ LIMITS = {
     "overconfident": 0.05,  # probability
     "exploding": 1e6,
     "dead_filters": 2 / 3,  # of a layer's channels
+    "dead_units": 0.8,  # of a dense layer, for dead_filters
     "zeroed": 0.1,  # of a layer's channels, for dead_filters
 }
 BETTER = 0.05  # accuracy that another form has to bring beyond another order of the classes
@@ -230,8 +231,12 @@ def about_layers(case):
     head = drawn and drawn[-1].layer == last and drawn[-1].certain
     verdict = "fault" if share > limit or head else "suspicious" if drawn else "fine"
     message = f"{share:.0%} of the weights are as they were drawn: {names}."
+    kept = [] if drawn else layers.untrained_layer(case.model, biased=True)
     if not drawn:
         message = "No layer has weights as they are drawn."
+    if kept:
+        verdict, message = "suspicious", f"The weights of {kept[-1].layer} but for its biases are "
+        message += "as they are drawn."
     case.add("untrained_layer", verdict, message, share, limit)
     case.untrained = share > 0.5
 
@@ -379,8 +384,10 @@ def about_activations(case):
     every = max(1, len(case.images) // 100)
     found = layers.units(case.model, case.images[::every])
     *inner, answer = found
-    worst = max(inner or found, key=lambda layer: layer.constant / layer.count)
-    share, limit = worst.constant / worst.count, LIMITS["dead_filters"]
+    dead = {layer: layer.constant / layer.count for layer in inner or found}
+    of_map = {layer: LIMITS["dead_filters" if layer.is_map else "dead_units"] for layer in dead}
+    worst = max(dead, key=lambda layer: dead[layer] / of_map[layer])
+    share, limit = dead[worst], of_map[worst]
     message = f"{worst.constant} of {worst.count} channels of {worst.layer} never change."
     verdict = "fault" if share > limit else "suspicious" if share > 0.3 else "fine"
     well = np.mean(case.logits.argmax(1) == case.labels) > KNOWS_WELL

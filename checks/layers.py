@@ -36,19 +36,20 @@ def leaf_layers(model):
     return list(names.values())
 
 
-def untrained_layer(model):
+def untrained_layer(model, biased=False):
     """A list of Drawn: layers whose biases are still exactly 0, or that have none, and whose kernel
-    cannot be told from one that its initialiser draws: by the distribution of its values
-    (Kolmogorov and Smirnov, at 1 %), and by their bound or, where there is none, by its largest
-    singular value. So are layers all of whose filters are the same: they were drawn so, and no
-    training tells them apart.
+    cannot be told from one that its initialiser, or Keras' usual one, draws: by the distribution of
+    its values (Kolmogorov and Smirnov, at 1 %), and by their bound or, where there is none, by its
+    largest singular value. So are layers all of whose filters are the same: they were drawn so, and
+    no training tells them apart. With `biased` biases may be anything: that is less sure.
     """
     found = []
     for name, layer in leaf_layers(model):
         pairs = kernels_of(layer)
         bias = getattr(layer, "bias", None)
-        moved = bias is not None and np.any(np.asarray(bias))
-        drawn = not moved and {_is_drawn(*pair) for pair in pairs} in ({True}, {True, None})
+        moved = not biased and bias is not None and np.any(np.asarray(bias))
+        told = set() if moved else {_is_drawn_by_any(*pair) for pair in pairs}
+        drawn = told in ({True}, {True, None})
         constant = any(_is_constant(*pair) for pair in pairs)
         if drawn or constant:
             size = sum(kernel.size for kernel, _ in pairs)
@@ -83,6 +84,12 @@ def _is_constant(kernel, initialiser):
     """Whether several filters are all the same; where all are 0, only if they were made so."""
     same = kernel.shape[-1] > 1 and not np.ptp(kernel, -1).any()
     return bool(same and (kernel.any() or isinstance(initialiser, keras.initializers.Zeros)))
+
+
+def _is_drawn_by_any(kernel, initialiser):
+    """`_is_drawn`, by its own initialiser or by that which Keras takes where none is named."""
+    usual = keras.initializers.GlorotUniform()
+    return _is_drawn(kernel, initialiser) or _is_drawn(kernel, usual)
 
 
 def _is_drawn(kernel, initialiser):
@@ -271,6 +278,7 @@ class Units(NamedTuple):
     constant: int  # that have one and the same value everywhere
     count: int
     highest: float  # absolute value
+    is_map: bool  # of many places, not one number for each channel
 
 
 def units(model, images):
@@ -284,11 +292,14 @@ def units(model, images):
         or type(entry.layer()).__name__.lower() in recording.ACTIVATIONS
     ]
 
+    is_map = {}
+
     def ranges(batch):
         _, runs = recording.record(model, batch)
         found = {}
         for run in runs:
             if run.name in watched and run.output.dtype.is_floating and run.output.shape.rank > 1:
+                is_map[run.name] = run.output.shape.rank > 2
                 values = tf.cast(run.output, tf.float32)
                 values = tf.reshape(values, (tf.shape(values)[0], -1, values.shape[-1]))
                 found[run.name] = tf.reduce_min(values, 1), tf.reduce_max(values, 1)
@@ -302,6 +313,7 @@ def units(model, images):
             int(np.sum(found[name][0].min(0) == found[name][1].max(0))),
             found[name][0].shape[1],
             float(np.abs(np.nan_to_num([found[name][0], found[name][1]])).max()),
+            is_map[name],
         )
         for name in names
     ]

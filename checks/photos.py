@@ -26,6 +26,7 @@ ALIKE = 0.4  # of the pixels of two patches
 SAME = 24  # values of a pixel, of 255
 LITTLE = 0.05  # accuracy: what costs less on some photos is not tried on all
 CUE = 0.75  # skill with which brightness and the like tell the classes apart by themselves
+ALONE = 0.2  # of what it tells of one class, at most, it may tell of the others
 FRAME = 0.15  # of the sides: the outer part of a photo, where that is measured
 TINY = 12  # pixels, at which patches are compared
 
@@ -346,7 +347,7 @@ def _blurred(photo, small):
     return cv2.resize(reduced, (width, height), interpolation=cv2.INTER_LINEAR).reshape(photo.shape)
 
 
-def _compressed(photo, quality=40):
+def _compressed(photo, quality=15):
     pixels = np.uint8(np.clip(np.rint(photo), 0, 255))
     if pixels.shape[-1] not in (1, 3):
         return photo
@@ -387,16 +388,27 @@ def shortcut(
 
 def _tells(amounts, labels):
     """The best area under the curve of one class against the others, in either direction, and
-    whether it is above CUE, also for as few photos as there are.
+    whether it is above CUE, also for as few photos as there are. Of three classes or more it has to
+    be one that is told: where the others differ in it, too, it belongs to the things themselves.
     """
-    best, clear = 0.5, False
-    for k in np.unique(labels):
+    best, clear, told = 0.5, False, None
+    classes = np.unique(labels)
+    for k in classes:
         one = labels == k
-        area = auc(amounts, np.int32(one))
-        area, count = max(area, 1 - area), one.sum() * (~one).sum()
+        area, count = _area(amounts, one), one.sum() * (~one).sum()
         error = np.sqrt((len(labels) + 1) / (12 * count)) if count else np.inf  # of chance
+        told = k if area > best else told
         best, clear = max(best, area), clear or (area > CUE and area - 0.5 > SURE * error)
+    if clear and len(classes) > 2:
+        others = labels != told
+        rest = max(_area(amounts[others], labels[others] == k) for k in classes if k != told)
+        clear = rest - 0.5 < ALONE * (best - 0.5)
     return float(best), bool(clear)
+
+
+def _area(amounts, one):
+    area = auc(amounts, np.int32(one))
+    return max(area, 1 - area)
 
 
 def _loss(before, after, labels, cue):

@@ -14,7 +14,7 @@ import diagnose
 import visualize
 from checks import answers, inputs, photos
 from checks import layers as weights
-from checks.statistics import Comparison, skill
+from checks.statistics import Comparison, auc, skill
 from photo_checks import group_duplicates
 
 SIDE = 16
@@ -273,11 +273,52 @@ def test_few_drawn_weights_are_a_fault_in_the_head_only(drawn, said):
     assert bool(finding.remedy) is (said == "fault")
     diagnose._promote(case, "untrained_layer")
     assert verdict(case, "untrained_layer") == "fault"
-    touched(net, *drawn)
+    touched(net, *drawn)  # only the kernels are as they were drawn, now
+    case = case_of(net, *colours(40))
+    diagnose.about_layers(case)
+    assert verdict(case, "untrained_layer") == "suspicious"
+    for name in names:
+        kernel, bias = net.get_layer(name).get_weights()
+        net.get_layer(name).set_weights([2 * kernel, bias])
     case = case_of(net, *colours(40))
     diagnose.about_layers(case)
     diagnose._promote(case, "untrained_layer")
     assert verdict(case, "untrained_layer") == "fine"
+
+
+def test_layers_that_were_drawn_by_the_usual_initialiser():
+    net = net_of(
+        layers.Flatten(),
+        layers.Dense(40, name="large", kernel_initializer="he_normal"),
+        layers.Dense(1, name="answer"),
+    )
+    assert drawn_of(touched(net, "answer")) == {"large"}
+    usual = keras.initializers.GlorotUniform(seed=1)((SIDE * SIDE * 3, 40))
+    net.get_layer("large").set_weights([usual, np.zeros(40)])
+    assert drawn_of(net) == {"large"}
+    net.get_layer("large").set_weights([1.2 * np.asarray(usual), np.zeros(40)])
+    assert drawn_of(net) == set()
+    net.get_layer("large").set_weights([usual, np.ones(40)])
+    assert drawn_of(net) == set()
+    assert [drawn.layer for drawn in weights.untrained_layer(net, biased=True)][0] == "large"
+
+
+def test_dense_units_may_be_dead_more_often_than_filters():
+    pictures, labels = colours(40)
+    for is_map, said in ((True, "fault"), (False, "suspicious")):
+        keras.utils.set_random_seed(0)
+        inner = layers.Conv2D(20, 3, name="inner", activation="relu")
+        flat = [inner, layers.GlobalAveragePooling2D()]
+        if not is_map:
+            inner = layers.Dense(20, name="inner", activation="relu")
+            flat = [layers.GlobalAveragePooling2D(), inner]
+        net = net_of(*flat, layers.Dense(1, name="answer"))
+        inner.bias.assign(np.where(np.arange(20) < 15, -100, 1))
+        case = case_of(net, pictures, labels, with_wrong(labels, 10))
+        diagnose.about_activations(case)
+        assert last(case, "dead_filters")[0] == said
+        (units,) = (u for u in weights.units(net, case.images) if u.layer == "inner")
+        assert units.is_map is is_map and units.constant == 15
 
 
 def test_a_drawn_head_without_biases_has_to_be_wrong_too():
@@ -936,6 +977,17 @@ def test_cues_in_closed_form():
     assert again["sharpness taken away"] == pytest.approx(found["sharpness taken away"], rel=0.01)
     grey = photos.cues(striped[..., :1])
     assert grey["tint equalised"] == 0 and grey["brightness equalised"] == pytest.approx([115])
+
+
+@pytest.mark.parametrize(("others", "clear"), [(0.0, True), (0.5, False)])
+def test_a_cue_of_many_classes_is_one_of_a_single_class(others, clear):
+    labels = np.repeat([0, 1, 2], 80)
+    generator = np.random.default_rng(0)
+    amounts = generator.normal(size=240) + 2 * (labels == 0) - others * (labels == 1)
+    best, told = photos._tells(amounts, labels)
+    assert best == pytest.approx(auc(amounts, np.int32(labels == 0))) and best > 0.85
+    assert told is clear
+    assert photos._tells(amounts[:160], labels[:160])[1] is True  # of two, each is one
 
 
 def test_sharpness_and_compression_are_cues():
