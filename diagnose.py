@@ -167,7 +167,8 @@ class Case:
         self.findings, self.accuracy, self.skill = [], None, None
         self.logits = self.probabilities = None
         self.given = photos_, value_range  # before any cure
-        self.untrained, self.mislabelled, self.copies = False, [], []
+        self.untrained = self.drawn = False  # most weights; some, beyond doubt
+        self.mislabelled, self.copies = [], []
         self.intervention = self.patch = None  # what showed a shortcut
 
     def report(self):
@@ -231,14 +232,10 @@ def about_layers(case):
     head = drawn and drawn[-1].layer == last and drawn[-1].certain
     verdict = "fault" if share > limit or head else "suspicious" if drawn else "fine"
     message = f"{share:.0%} of the weights are as they were drawn: {names}."
-    kept = [] if drawn else layers.untrained_layer(case.model, biased=True)
     if not drawn:
         message = "No layer has weights as they are drawn."
-    if kept:
-        verdict, message = "suspicious", f"The weights of {kept[-1].layer} but for its biases are "
-        message += "as they are drawn."
     case.add("untrained_layer", verdict, message, share, limit)
-    case.untrained = share > 0.5
+    case.untrained, case.drawn = share > 0.5, any(layer.certain for layer in drawn)
 
 
 def about_inputs(case, ways):
@@ -428,7 +425,7 @@ def about_answers(case):
     doubtful = low <= 0.5 and not chance and not turned
     verdict = "suspicious" if doubtful or (chance and explained) else "fault" if chance else "fine"
     case.add("at_chance", verdict, skill, nearly, LIMITS["at_chance"])
-    if case.has("class_order", "at_chance", "constant_answer"):
+    if case.has("at_chance", "constant_answer") or (case.drawn and case.has("class_order")):
         _promote(case, "untrained_layer")  # few weights as they were drawn, and nothing is right
     off = _about_threshold(case, low)
     if case.answer.kind == "labels":

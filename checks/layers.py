@@ -36,18 +36,18 @@ def leaf_layers(model):
     return list(names.values())
 
 
-def untrained_layer(model, biased=False):
+def untrained_layer(model):
     """A list of Drawn: layers whose biases are still exactly 0, or that have none, and whose kernel
     cannot be told from one that its initialiser, or Keras' usual one, draws: by the distribution of
     its values (Kolmogorov and Smirnov, at 1 %), and by their bound or, where there is none, by its
     largest singular value. So are layers all of whose filters are the same: they were drawn so, and
-    no training tells them apart. With `biased` biases may be anything: that is less sure.
+    no training tells them apart.
     """
     found = []
     for name, layer in leaf_layers(model):
         pairs = kernels_of(layer)
         bias = getattr(layer, "bias", None)
-        moved = not biased and bias is not None and np.any(np.asarray(bias))
+        moved = bias is not None and np.any(np.asarray(bias))
         told = set() if moved else {_is_drawn_by_any(*pair) for pair in pairs}
         drawn = told in ({True}, {True, None})
         constant = any(_is_constant(*pair) for pair in pairs)
