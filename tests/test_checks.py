@@ -357,12 +357,13 @@ def test_filters_that_are_all_the_same_were_drawn_so(kernel, bias, initialiser, 
 @pytest.mark.parametrize(("certain", "said"), [(True, "fault"), (False, "suspicious")])
 def test_below_chance_only_what_is_certain_is_untrained(certain, said):
     pictures, labels = colours(80)
-    case = case_of(reddish(), pictures, labels, with_wrong(labels, 70))
+    case = case_of(reddish(), pictures, labels, with_wrong(labels, 78))
     case.add("untrained_layer", "suspicious", "")
     case.drawn = certain
     diagnose.about_answers(case)
     assert case.has("class_order") and verdict(case, "untrained_layer") == said
-    case = case_of(reddish(), pictures, labels, with_wrong(labels, 40))
+    chance = np.random.default_rng(0).normal(size=400)
+    case = case_of(reddish(), *colours(400), two(chance))
     case.add("untrained_layer", "suspicious", "")
     case.drawn = certain
     diagnose.about_answers(case)
