@@ -96,7 +96,7 @@ def table(results):
 
 def missed(results):
     """Markdown: of the last set, what is not named first at first sight, and the alarms."""
-    lines = ["| missed in the last set | right answers | named instead |", "|---|---|---|"]
+    lines = ["| missed in the last set, at first sight | right answers | named |", "|---|---|---|"]
     for one in list(results.values())[-1].values():
         if not is_right(one, FIRST):
             right, instead = (
@@ -112,9 +112,9 @@ def sentence(results):
         list(results.values())[-1], FIRST
     ).values()
     return (
-        f"Made without any knowledge of the checks, and examined once: {fault} of {faults} faults "
-        f"get a right answer first, {weak} of {weaker} weaker ones, and {sound - silent} of "
-        f"{sound} sound nets raise an alarm."
+        "Of cases by others, who did not know the checks, counted when they were examined for the "
+        f"first time, {fault} of {faults} faults get a right answer first, {weak} of {weaker} "
+        f"weaker ones, and {sound - silent} of {sound} sound nets raise an alarm."
     )
 
 
