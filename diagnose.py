@@ -58,8 +58,8 @@ BETTER = 0.05  # accuracy that another form has to bring beyond another order of
 UNFIT = 0.1  # skill and accuracy, by which another cause has to explain more
 TOGETHER = "each batch normalised by {}"
 UNEVEN = 0.1  # by which one of many classes is answered more often than it is there
-EVER = 5  # standard errors, beyond which that does not matter
-LEANS, MOST = 0.25, 1.96  # so uneven is no chance, so that fewer standard errors are enough
+ANYWAY = 5  # standard errors of a gain, beyond which it counts without being UNEVEN
+LEANS, LESS = 0.25, 1.96  # beyond such an excess of one class a gain of fewer errors is enough
 NEARLY = 1.96 / SURE  # a skill that is nearly chance, at 95 %, is no alarm on a net that knows much
 KNOWS_WELL = 0.9  # accuracy of a net that dead filters do not cost much
 DIFFER = 0.3  # spread of the answers, in logits, above which they are not all the same
@@ -467,8 +467,8 @@ def _about_threshold(case, low):
     gain = other.possible - other.accuracy
     excess = np.array(other.shares) - np.bincount(labels, minlength=len(other.shares)) / len(labels)
     k = int(excess.argmax())
-    beyond = MOST if excess[k] > LEANS else SURE
-    uneven = excess[k] > UNEVEN or gain > EVER * other.error
+    beyond = LESS if excess[k] > LEANS else SURE
+    uneven = excess[k] > UNEVEN or gain > ANYWAY * other.error
     clear = gain > beyond * other.error and (case.answer.classes == 2 or uneven)
     off = gain > limit and other.plain >= 0 and clear and low > inputs.KNOWS
     message = (

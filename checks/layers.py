@@ -88,8 +88,8 @@ def _is_constant(kernel, initialiser):
 
 def _is_drawn_by_any(kernel, initialiser):
     """`_is_drawn`, by its own initialiser or by that which Keras takes where none is named."""
-    usual = keras.initializers.GlorotUniform()
-    return _is_drawn(kernel, initialiser) or _is_drawn(kernel, usual)
+    drawn, usual = _is_drawn(kernel, initialiser), keras.initializers.GlorotUniform
+    return drawn if drawn or isinstance(initialiser, usual) else _is_drawn(kernel, usual())
 
 
 def _is_drawn(kernel, initialiser):
