@@ -117,7 +117,7 @@ def peers_table(results):
     """Markdown: `compared`."""
     lines = [
         "| tool | right answer among all it says | says nothing | alarms on sound nets | "
-        "things said of a fault |",
+        "causes named per fault |",
         "|---|---|---|---|---|",
     ]
     for tool, one in compared(results).items():

@@ -1,7 +1,8 @@
-"""The photos of the data set, for the tests that need them."""
+"""A seed for every test, and the photos of the data set for those that need them."""
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,13 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 # A copy of Microsoft's archive whose photos were squashed to 180 x 180 pixels.
 SMALL_COPY = "35456ad30461842495a7c4d3f7dc829f5f3128efb4ac491ebfb11941118dadb6"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Nets of a test, or of its fixtures, are drawn alike, whichever tests ran before."""
+    if keras := sys.modules.get("keras"):
+        keras.utils.set_random_seed(0)
 
 
 def is_the_small_copy(archive):
