@@ -32,9 +32,8 @@ import trainer
 
 CHUNK = 25  # photos whose heatmaps are made and kept at once
 FRACTIONS = (0.1, 0.3)  # of the pixels that are taken away or brought in
-COSTLY = {"Score-CAM", "RISE"}  # hundreds of runs for each photo
-COSTLY_PHOTOS, COSTLY_MASKED, COSTLY_PAIRS = 75, 25, 25  # so they explain fewer, at most
-PAIRS, CASCADED, DEPTHS = 100, 4, 6  # pictures of two; photos and depths of the randomisation
+PAIRS = 100  # pictures of two photos
+ORDERS, CASCADED, DEPTHS = 10, 2, 6  # of the randomisation: orders, photos for each, depths
 DRAWS = 2000  # of the bootstrap
 WORK = Path("out/heatmaps")
 
@@ -109,10 +108,6 @@ def parts_of(name):
     return () if name in TRIVIAL else PRODUCTS.get(name, (name,))
 
 
-def costly(name):
-    return any(part in COSTLY for part in parts_of(name))
-
-
 def usable(model, images, target, value_range):
     """The names of the methods and products that can explain a model, and {method: why not}."""
     why = {}
@@ -154,7 +149,6 @@ class Photos:
                 )
             files = [file for file, one in zip(files, some) if one]
             labels = labels[some]
-        self.few = COSTLY_MASKED if masks else COSTLY_PHOTOS
         photos, _ = visualize.load_photos(files, (height, width), channels)
         names = [f"{file.parent.name}/{file.stem}" for file in files]
         turn = [int(np.sum(labels[:i] == label)) for i, label in enumerate(labels)]
@@ -169,9 +163,9 @@ class Photos:
         self.work = work / hashlib.sha256(key.encode()).hexdigest()[:12]
         self.work.mkdir(parents=True, exist_ok=True)
 
-    def chunks(self, name):
+    def chunks(self):
         """What of the photos is examined at once: (first, last + 1)."""
-        many = min(self.few, len(self.images)) if costly(name) else len(self.images)
+        many = len(self.images)
         return [slice(i, min(i + CHUNK, many)) for i in range(0, many, CHUNK)]
 
     def kept(self, name, chunk, make):
@@ -236,15 +230,13 @@ def deletion(case, names, tell):
     whole = case.logits[every, case.target]
     scores, means = {}, {}
     for name in names:
-        kept = f"curves {FRACTIONS} {name}"
-        runs = [
-            case.kept(kept, chunk, functools.partial(curves, case, name, chunk))
-            for chunk in case.chunks(name)
-        ]
+        kept, runs = f"curves {FRACTIONS} {name}", []
+        for chunk in case.chunks():
+            runs.append(case.kept(kept, chunk, functools.partial(curves, case, name, chunk)))
+            tell(f"{name}: pixels of {chunk.stop} photos taken away and brought in")
         runs = np.concatenate(runs)
-        many = len(runs)
-        lost = whole[:many, None] - runs[:, [0, 2, 4]].mean(2)
-        won = runs[:, [1, 3]].mean(2) - empty[:many]
+        lost = whole[:, None] - runs[:, [0, 2, 4]].mean(2)
+        won = runs[:, [1, 3]].mean(2) - empty
         scores[name] = {
             "deletion to grey": lost[:, 0],
             "deletion to blur": lost[:, 1],
@@ -253,7 +245,6 @@ def deletion(case, names, tell):
             "deletion less that of another's holes": lost[:, 0] - lost[:, 2],
         }
         means[name] = np.nanmean(runs, 0)
-        tell(f"{name}: pixels taken away and brought in")
     return scores, means
 
 
@@ -291,11 +282,10 @@ def pointing(case, names, tell):
     pictures, targets, own = found
     scores = {}
     for name in names:
-        some = slice(COSTLY_PAIRS if costly(name) else None)
-        heat = judged(case, name, pictures[some], targets[some], "pairs")
+        heat = judged(case, name, pictures, targets, "pairs")
         scores[name] = {
-            "share in its own half": visualize.share_inside(heat, own[some]),
-            "peak in its own half": visualize.peak_inside(heat, own[some]),
+            "share in its own half": visualize.share_inside(heat, own),
+            "peak in its own half": visualize.peak_inside(heat, own),
         }
         tell(f"{name}: pictures of two halves")
     return scores
@@ -319,19 +309,21 @@ def on_the_subject(case, names, folder, tell):
     masks = visualize.load_photos(files, case.images.shape[1:3], 1)[0][..., 0] > 127
     scores = {}
     for name in names:
-        heat = np.concatenate([case.heatmaps(name, chunk) for chunk in case.chunks(name)])
-        inside = masks[: len(heat)]
+        heat = np.concatenate([case.heatmaps(name, chunk) for chunk in case.chunks()])
         scores[name] = {
-            "share on the subject": visualize.share_inside(heat, inside),
-            "peak on the subject": visualize.peak_inside(heat, inside),
-            "hottest tenth on the subject": visualize.hottest_inside(heat, inside),
+            "share on the subject": visualize.share_inside(heat, masks),
+            "peak on the subject": visualize.peak_inside(heat, masks),
+            "hottest tenth on the subject": visualize.hottest_inside(heat, masks),
         }
         tell(f"{name}: {len(heat)} photos with a mask")
     return scores
 
 
 def randomised(case, names, tell):
-    """{name: {layer: (k,)}}: `cascade` at some depths, from the top down."""
+    """{name: {layer: (orders, CASCADED)}}: `cascade` at some depths, from the top down. Each random
+    order meets other photos; there are ORDERS, or as many as there are fifties of photos, 2 at
+    least.
+    """
     learned = [
         layer.name
         for layer in visualize.learning_layers(case.model)
@@ -339,24 +331,30 @@ def randomised(case, names, tell):
     ][::-1]
     places = np.linspace(0, len(learned) - 1, min(DEPTHS, len(learned))).round().astype(int)
     layers = [learned[i] for i in places]
-    some = slice(0, CASCADED)
-    found = {}
-    for name in names:
 
-        def explain(model, images, targets, name=name):
-            def make(method):
-                return METHODS[method](model, images, targets, case.value_range)
+    def explain(model, images, targets):
+        """All heatmaps, one name after the other."""
 
-            return explained(name, make, images)
+        @functools.cache
+        def make(method):
+            return METHODS[method](model, images, targets, case.value_range)
 
-        def make(explain=explain):
-            options = dict(target=case.target[some], layers=layers)
-            agreement = visualize.cascade(case.model, explain, case.images[some], **options)
-            return np.stack([agreement[layer] for layer in layers])
+        return np.concatenate([explained(name, make, images) for name in names])
 
-        found[name] = dict(zip(layers, case.kept(f"cascade {DEPTHS} {name}", some, make)))
-        tell(f"{name}: layers in a random order")
-    return found
+    def agreement(order, some):
+        options = dict(target=case.target[some], layers=layers, seed=order)
+        found = visualize.cascade(case.model, explain, case.images[some], **options)
+        return np.stack([found[layer].reshape(len(names), CASCADED) for layer in layers])
+
+    orders = []
+    kept = "cascade " + hashlib.sha256(f"{DEPTHS} {names}".encode()).hexdigest()[:8]
+    for order in range(min(ORDERS, max(2, len(case.images) // 50))):
+        chunk = slice(order * CASCADED, (order + 1) * CASCADED)
+        some = np.arange(chunk.start, chunk.stop) % len(case.images)
+        orders.append(case.kept(kept, chunk, functools.partial(agreement, order, some)))
+        tell(f"layers in {order + 1} random orders")
+    values = np.stack(orders, 2)  # (layers, names, orders, CASCADED)
+    return {name: dict(zip(layers, values[:, i])) for i, name in enumerate(names)}
 
 
 def cost(case, names):
@@ -378,17 +376,20 @@ def cost(case, names):
 
 
 def bootstrap(values, seed=0):
-    """The mean of values, leaving out NaN, and a 95 % interval by the bootstrap."""
+    """The mean of values, leaving out NaN, and a 95 % interval by the bootstrap of the rows: (n,)
+    or (n, several), where those of a row belong together.
+    """
     values = np.asarray(values, float)
-    values = values[np.isfinite(values)]
+    values = values.reshape(len(values), -1)
+    values = values[np.isfinite(values).any(1)]
     if not len(values):
         return {"mean": None, "interval": None, "photos": 0}
     rng = np.random.default_rng(seed)
-    means = [values[rng.integers(0, len(values), len(values))].mean() for _ in range(DRAWS)]
+    means = [np.nanmean(values[rng.integers(0, len(values), len(values))]) for _ in range(DRAWS)]
     return {
-        "mean": round(float(values.mean()), 4),
+        "mean": round(float(np.nanmean(values)), 4),
         "interval": [round(float(end), 4) for end in np.percentile(means, [2.5, 97.5])],
-        "photos": len(values),
+        "photos": int(np.isfinite(values).sum()),
     }
 
 
@@ -396,8 +397,7 @@ def summary(scores):
     """{name: {score: its bootstrap, with "less the blob": that of the difference on each photo}}"""
     return {
         name: {
-            score: bootstrap(values)
-            | {"less the blob": bootstrap(values - scores[BLOB][score][: len(values)])}
+            score: bootstrap(values) | {"less the blob": bootstrap(values - scores[BLOB][score])}
             for score, values in of_name.items()
         }
         for name, of_name in scores.items()

@@ -15,7 +15,8 @@ from examples import marks
 
 ROOT = Path(__file__).parents[1]
 FOUND = json.loads((ROOT / "models" / "heatmaps.json").read_text())
-PLANTED = json.loads((ROOT / "models" / "marks.json").read_text())["tasks"]
+MARKS = json.loads((ROOT / "models" / "marks.json").read_text())
+PLANTED = MARKS["tasks"]
 HEIGHT, WIDTH = 24, 32
 TRIVIAL = check_heatmaps.TRIVIAL
 NAMES = [*check_heatmaps.METHODS, *check_heatmaps.PRODUCTS, *TRIVIAL]
@@ -56,14 +57,8 @@ def case(tmp_path, monkeypatch):
             cv2.imwrite(str(tmp_path / "photos" / name / f"{i}.png"), photo)
             cv2.imwrite(str(tmp_path / "masks" / name / f"{i}.png"), corner())
     corner_net().save(tmp_path / "net.keras")
-    for name, value in {
-        "CHUNK": 3,
-        "COSTLY_PHOTOS": 4,
-        "COSTLY_MASKED": 4,
-        "PAIRS": 2,
-        "CASCADED": 2,
-    }.items():
-        monkeypatch.setattr(check_heatmaps, name, value)
+    monkeypatch.setattr(check_heatmaps, "CHUNK", 3)
+    monkeypatch.setattr(check_heatmaps, "PAIRS", 2)
     return tmp_path
 
 
@@ -85,9 +80,7 @@ def test_a_reason_that_is_known_is_found(case, capsys):
         assert less["interval"][0] > 0 and less["photos"] == 8
     assert scores["blob in the middle"]["peak on the subject"]["mean"] == 0
     assert scores["random"]["share on the subject"]["mean"] == pytest.approx(1 / 16, abs=0.02)
-    for name, of_name in scores.items():
-        few = name in check_heatmaps.COSTLY
-        assert of_name["insertion into blur"]["photos"] == (4 if few else 8)
+    assert all(one["insertion into blur"]["photos"] == 8 for one in scores.values())
     assert found["layers"]["edges of the photo"]["first"]["mean"] == pytest.approx(1)
     assert found["layers"]["integrated gradients"]["dense"]["mean"] < 0.5
     printed = capsys.readouterr().out
@@ -191,6 +184,57 @@ def test_the_bootstrap_is_near_the_closed_form():
     assert check_heatmaps.bootstrap([np.nan])["mean"] is None
 
 
+def test_the_bootstrap_draws_rows_that_belong_together():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    alone = check_heatmaps.bootstrap(values)
+    thrice = check_heatmaps.bootstrap(np.repeat(values[:, None], 3, 1))
+    assert thrice == alone | {"photos": 1200}  # no surer by saying it three times
+    holes = np.stack([values, np.full(400, np.nan)], 1)
+    assert check_heatmaps.bootstrap(holes) == alone
+
+
+@pytest.mark.parametrize(("photos", "orders"), [(4, 2), (149, 2), (150, 3), (800, 10)])
+def test_each_order_of_the_layers_meets_other_photos(case, monkeypatch, photos, orders):
+    model = visualize.load_model(case / "net.keras")
+    few = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    few.images = few.images[np.arange(photos) % 8] + np.arange(photos)[:, None, None, None]
+    few.target = np.arange(photos)
+    asked = []
+
+    def cascade(model, explain, images, target, layers, seed):
+        asked.append((seed, list(target), images))
+        return {layer: np.array([0.1, 0.2, 0.3, 0.4]) + seed for layer in layers}
+
+    monkeypatch.setattr(visualize, "cascade", cascade)
+    found = check_heatmaps.randomised(few, ["Grad-CAM", "random"], lambda line: None)
+    assert [seed for seed, _, _ in asked] == list(range(orders))
+    assert [target for _, target, _ in asked] == [[2 * i, 2 * i + 1] for i in range(orders)]
+    assert all(np.array_equal(given, few.images[target]) for _, target, given in asked)
+    assert list(found["random"]) == ["dense", "last", "first"]
+    expected = np.array([0.3, 0.4]) + np.arange(orders)[:, None]
+    np.testing.assert_allclose(found["random"]["last"], expected)
+
+
+def test_all_methods_are_shuffled_at_once_as_each_would_be_alone(case):
+    model = visualize.load_model(case / "net.keras")
+    photos = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    names = ["integrated gradients", "Grad-CAM x occlusion", "edges of the photo"]
+    found = check_heatmaps.randomised(photos, names, lambda line: None)
+    methods = check_heatmaps.METHODS
+    alone = {
+        names[0]: lambda *given: methods[names[0]](*given, (0, 255)),
+        names[1]: lambda *given: visualize.product(
+            methods["Grad-CAM"](*given, (0, 255)), methods["occlusion"](*given, (0, 255))
+        ),
+        names[2]: lambda model, images, target: visualize.edges(images),
+    }
+    for name, explain in alone.items():
+        given = photos.images[2:4], photos.target[2:4]
+        expected = visualize.cascade(model, explain, *given, ["dense", "last", "first"], seed=1)
+        for layer, values in expected.items():
+            np.testing.assert_allclose(found[name][layer][1], values, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -214,7 +258,7 @@ def test_the_readme_has_the_table():
 
 def test_the_sentences_under_the_table_agree_with_what_was_found():
     text = " ".join((ROOT / "README.md").read_text().split())
-    tasks = json.loads((ROOT / "models" / "marks.json").read_text())["tasks"]
+    tasks = PLANTED
 
     def on_the_marks(method):
         shares = [one["scores"][method]["share on the marks"]["mean"] for one in tasks.values()]
@@ -237,11 +281,15 @@ def test_what_was_found_is_of_enough_photos():
     assert all(one["photos"] >= 90 for one in FOUND["scores"]["Grad-CAM"].values())
 
 
+def sample_photos(copies):
+    photos, _ = visualize.load_photos(ROOT / "images", (marks.SIDE, marks.SIDE))
+    return np.repeat(np.uint8(photos), copies, axis=0)
+
+
 @pytest.mark.parametrize("task", marks.TASKS)
 def test_the_nets_read_the_marks_and_nothing_else(task):
     model = visualize.load_model(marks.SHOWN / f"{marks.TASKS.index(task)}.keras")
-    photos, _ = visualize.load_photos(ROOT / "images", (marks.SIDE, marks.SIDE))
-    photos = np.repeat(np.uint8(photos), 12, axis=0)
+    photos = sample_photos(12)
     marked, labels, places = marks.painted(photos, task, seed=7)
     assert 0.3 < labels.mean() < 0.7
     says = [visualize.logits(model, some / np.float32(255)).argmax(1) for some in (marked, photos)]
@@ -249,3 +297,33 @@ def test_the_nets_read_the_marks_and_nothing_else(task):
     changed = (marked != photos).any(-1)
     assert not (changed & ~places.any(1)).any() and changed.sum() > 0.8 * places.sum()
     assert PLANTED[task]["right"] > 0.95 and PLANTED[task]["called 0 without"] > 0.95
+
+
+@pytest.mark.parametrize("strong", [0, 1])
+def test_a_mark_is_worth_what_it_was_given(strong):
+    photos = sample_photos(6)
+    marked, logits, places = marks.weighed(photos, strong, seed=7)
+    there = places.any((2, 3))
+    assert set(map(tuple, there)) == {(False, False), (False, True), (True, False), (True, True)}
+    expected = -3 + 4 * there[:, strong] + 2 * there[:, 1 - strong]
+    np.testing.assert_array_equal(logits, expected)
+    assert ((marked != photos).any((1, 2, 3)) == there.any(1)).all()
+    np.testing.assert_allclose(marks.probable(photos, strong)[1].max(), 1 / (1 + np.exp(-3)))
+    model = visualize.load_model(marks.SHOWN / f"{len(marks.TASKS) + strong}.keras")
+    logit = [visualize.logits(model, some / np.float32(255))[:, 1] for some in (marked, photos)]
+    for one, two in ((0, 1), (1, 0)):
+        added = (logit[0] - logit[1])[there[:, one] & ~there[:, two]].mean()
+        assert added == pytest.approx(4 if one == strong else 2, abs=0.5)
+
+
+def test_the_worth_that_was_found_is_that_of_the_nets():
+    assert MARKS["worth"]["worth"] == pytest.approx([4, 2], abs=0.3)
+    scores = MARKS["worth"]["scores"]
+    assert list(scores) == NAMES
+    for name in TRIVIAL:  # each mark is the stronger once, so what knows nothing gets a half
+        assert scores[name]["part of the stronger"]["mean"] == pytest.approx(0.5, abs=0.01)
+        assert scores[name]["stronger is hotter"]["mean"] == pytest.approx(0.5, abs=0.01)
+    cubed, plain = (
+        scores[name]["part of the stronger"]["mean"] for name in ("Grad-CAM cubed", "Grad-CAM")
+    )
+    assert cubed == pytest.approx(plain**3 / (plain**3 + (1 - plain) ** 3), abs=0.02)
