@@ -547,10 +547,11 @@ def about_photos(case, train):
     )
     if _about_losses(case, losses):
         return
+    twins = LIMITS["twins"]
     patches = photos.transplant(
-        case.model, case.photos, labels, case.value_range, case.output, case.logits
+        case.model, case.photos, labels, case.value_range, case.output, case.logits, twins
     )
-    marked = {patch.label for patch in patches if patch.twins >= LIMITS["twins"]}
+    marked = {patch.label for patch in patches if patch.twins >= twins}
     if marked:
         case.patch, limit = patches[0], photos.TURNS_MOST
         rows, columns = case.patch.rows, case.patch.columns

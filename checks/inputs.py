@@ -24,8 +24,9 @@ CHANCE = 0.45  # skill
 BARRED = 0.3  # of the photos have bars at their edges
 PLAIN = 12  # of 255: rows that differ by less are of one colour
 KNOWS = 0.55  # skill, above chance beyond doubt
-SCREEN = 3  # first every third photo is asked
+SCREENS = 9, 3  # first every ninth photo is asked, then every third
 MANY = 150  # photos, below which all are asked at once
+HOPELESS = 2  # standard errors by which a form is worse than what is given
 
 
 def turned(photos, quarters):
@@ -184,39 +185,50 @@ def batch_statistics(model, photos, labels, value_range=(0, 255), output=None, g
 
 
 def _held(model, as_given, forms, labels, output, given, asking=None):
-    """A Contest of {form: (photos, value range)}. Forms that bring nothing on some of the photos
-    are not asked about the others; where none brings anything, it is a contest on those.
+    """A Contest of {form: (photos, value range)}. Forms that are clearly worse on a few of the
+    photos, or bring nothing on some, are not asked about the others; where none brings anything, it
+    is a contest on those. With a function `asking` of their own all begin with some.
     """
-    asking = asking or ask
     if given is None:
         given = ask(model, *as_given, output)
-    some = screened(labels)
-    asked = {f: asking(model, photos[some], k, output) for f, (photos, k) in forms.items()}
-    if some.all():
-        return contest(given, asked, labels)
-    promising = {}
-    for form, (photos, values) in forms.items():
-        if max(_gains(given[some], asked[form], labels[some])) > 0:
-            promising[form] = np.empty_like(given)
-            promising[form][some] = asked[form]
-            promising[form][~some] = asking(model, photos[~some], values, output)
-    if promising:
-        return contest(given, promising, labels)
-    return contest(given[some], asked, labels[some])._replace(logits=given)
+    few, some = (screened(labels, every) for every in SCREENS)
+    every = np.ones(len(labels), bool)
+    asked, found = np.zeros(len(labels), bool), {form: np.zeros_like(given) for form in forms}
+    for stage in (some, every) if asking else (few, some, every):
+        new = stage & ~asked
+        for form in found if new.any() else ():
+            photos, values = forms[form]
+            found[form][new] = (asking or ask)(model, photos[new], values, output)
+        asked = stage
+        hopes = {
+            form: logits
+            for form, logits in found.items()
+            if asked.all() or _hopes(given[asked], logits[asked], labels[asked], stage is few)
+        }
+        if asked.all() or not hopes:
+            break
+        found = hopes
+    others = {form: logits[asked] for form, logits in found.items()}
+    held = contest(given[asked], others, labels[asked])
+    return held if asked.all() else held._replace(logits=given)
 
 
-def screened(labels):
-    """(n,) bool: the photos that are asked first, every third of each class; all, if few."""
+def screened(labels, every=SCREENS[-1]):
+    """(n,) bool: the photos that are asked first, so many of each class; all, if few."""
     some = np.full(len(labels), len(labels) < MANY)
     for k in np.unique(labels):
-        some[np.flatnonzero(labels == k)[::SCREEN]] = True
+        some[np.flatnonzero(labels == k)[::every]] = True
     return some
 
 
-def _gains(before, after, labels):
-    """(skill, accuracy) that another form brings."""
-    right = [np.mean(found.argmax(1) == labels) for found in (before, after)]
-    return float(skill(after, labels) - skill(before, labels)), float(right[1] - right[0])
+def _hopes(before, after, labels, first):
+    """Whether another form may be better: it is at least as right, or its skill as high, or, on the
+    `first` photos, not clearly worse.
+    """
+    won = np.float64(after.argmax(1) == labels) - (before.argmax(1) == labels)
+    more = max(won.mean(), skill(after, labels) - skill(before, labels))
+    error = np.sqrt(np.mean(won**2) / len(won))
+    return more >= -HOPELESS * error if first else more > 0
 
 
 def ask(model, photos, value_range, output=None):

@@ -11,7 +11,7 @@ from scipy.stats import binomtest, fisher_exact
 
 from photo_checks import THUMB, Photo, group_duplicates
 
-from .inputs import ask, screened
+from .inputs import SCREENS, ask, screened
 from .statistics import SURE, auc
 
 NATURAL = 0.01  # of the photos trained on have a twin among them
@@ -369,19 +369,22 @@ def shortcut(
     """
     given = ask(model, photos, value_range, output) if given is None else given
     before = given.argmax(1) == labels
-    amounts, losses, some = cues(photos), {}, screened(labels)
+    amounts, losses = cues(photos), {}
+    few, some = (screened(labels, every) for every in SCREENS)
     for what, change in interventions(photos).items():
         cue, clear = _tells(amounts[what], labels) if what in amounts else (None, True)
         if not clear or (whole_only and cue is None):
             continue
-        after = np.zeros(len(labels), bool)
-        for part in (some, ~some):  # the others only if it costs something on some
-            if part.any():
-                answers = ask(model, change(photos[part]), value_range, output).argmax(1)
-                after[part] = answers == labels[part]
-            asked = some | part
+        after, asked = np.zeros(len(labels), bool), np.zeros(len(labels), bool)
+        # The next photos only if it costs something on those before.
+        for stage, least in ((few, 0), (some, LITTLE), (np.ones(len(labels), bool), 1)):
+            new = stage & ~asked
+            if new.any():
+                answers = ask(model, change(photos[new]), value_range, output).argmax(1)
+                after[new] = answers == labels[new]
+            asked = stage
             losses[what] = loss = _loss(before[asked], after[asked], labels[asked], cue)
-            if loss.accuracy - loss.left <= LITTLE:
+            if loss.accuracy - loss.left <= least:
                 break
     return losses
 
@@ -433,14 +436,15 @@ class Patch(NamedTuple):
     twins: int  # others of this class that turn as many, and show the same or lie there, too
 
 
-def transplant(model, photos, labels, value_range=(0, 255), output=None, given=None):
+def transplant(model, photos, labels, value_range=(0, 255), output=None, given=None, twins=0):
     """A list of Patch, the one with the most twins first.
 
     Of each class the surest right photos are taken, and of each of them the square (PATCH of the
     sides) whose covering costs the answer most. This square is pasted at the same place into HOSTS
     photos of other classes. A part of an animal turns some of them; a mark turns nearly all, and
     looks the same in several photos, or lies at the same place or edge, as a date does. Where it is
-    does not matter, nor how many photos have it.
+    does not matter, nor how many photos have it. A class is left once none of its patches can have
+    as many as `twins`, and a patch once it cannot turn TURNS_MOST.
     """
     given = ask(model, photos, value_range, output) if given is None else given
     right = given.argmax(1) == labels
@@ -454,14 +458,23 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
         others = np.flatnonzero((labels != k) & right)
         hosts = np.random.default_rng(0).permutation(others)[:HOSTS]
         own = np.flatnonzero((labels == k) & right)
-        for i in own[np.argsort(-margin[own])][: each if len(hosts) else 0]:
+        own, strong = own[np.argsort(-margin[own])][: each if len(hosts) else 0], 0
+        for turn, i in enumerate(own):
+            if turn and strong + len(own) - turn <= twins:
+                break
             rows, columns = _stands_on(
                 photos[i], mean, lambda some, k=k: _margin(ask(model, some, value_range, output), k)
             )
-            pasted = photos[hosts].copy()
-            pasted[:, rows, columns] = photos[i, rows, columns]
-            turned = np.mean(ask(model, pasted, value_range, output).argmax(1) == k)
-            found.append(Patch(int(i), int(k), rows, columns, float(turned), 0))
+            turned = []
+            for some in np.array_split(hosts, 2):
+                pasted = photos[some].copy()
+                pasted[:, rows, columns] = photos[i, rows, columns]
+                if len(some):
+                    turned.extend(ask(model, pasted, value_range, output).argmax(1) == k)
+                if twins and turned.count(False) > (1 - TURNS_MOST) * len(hosts):
+                    break
+            strong += np.mean(turned) >= TURNS_MOST
+            found.append(Patch(int(i), int(k), rows, columns, float(np.mean(turned)), 0))
     strong = [patch for patch in found if patch.turned >= TURNS_MOST]
     pixels = {patch.photo: photos[patch.photo, patch.rows, patch.columns] for patch in strong}
     found = [

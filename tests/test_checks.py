@@ -824,6 +824,68 @@ def test_a_third_of_each_class_is_asked_first():
     one = np.r_[np.zeros(200, int), 1]
     assert inputs.screened(one)[200]
     assert inputs.screened(labels[:149]).all() and not inputs.screened(labels[:150]).all()
+    few = inputs.screened(labels, 9)
+    assert not (few & ~some).any() and 45 <= few.sum() <= 50
+
+
+FORMS = {  # the share of right answers, and how many of 540 photos have to be asked to tell
+    "as given": (0.8, 540),
+    "hopeless": (0.3, 60),
+    "a little worse": (0.75, 180),
+    "better": (0.95, 540),
+}
+
+
+def asked_in_forms(monkeypatch, forms):
+    """A contest of made-up answers: (Contest, {form: photos asked}, labels)."""
+    labels, asked = np.arange(540) % 2, {}
+    photos_ = np.broadcast_to(np.arange(540.0)[:, None, None, None], (540, 1, 1, 3))
+    draws = np.random.default_rng(0).permutation(540) / 540
+
+    def ask(model, some, form, output):
+        asked[form] = asked.get(form, 0) + len(some)
+        which = some[:, 0, 0, 0].astype(int)
+        sign = np.where(draws[which] < FORMS[form][0], 1, -1) * (2 * labels[which] - 1)
+        return np.stack([-sign, sign], 1) * (1 + 0.1 * draws[which, None])
+
+    monkeypatch.setattr(inputs, "ask", ask)
+    forms = {form: (photos_, form) for form in forms}
+    return inputs._held(None, (photos_, "as given"), forms, labels, None, None), asked, labels
+
+
+def test_a_form_is_asked_about_as_many_photos_as_it_takes(monkeypatch):
+    found, asked, labels = asked_in_forms(monkeypatch, [form for form in FORMS if form[0] != "a"])
+    assert found.best == found.tried == "better"
+    assert asked == {form: FORMS[form][1] for form in asked} and len(asked) == 3
+    assert found.accuracies == pytest.approx((0.8, 0.95), abs=0.01)
+    right = [np.mean(found.logits[k::9].argmax(1) == labels[k::9]) for k in range(9)]
+    assert np.mean(right) == pytest.approx(0.95, abs=0.01) and min(right) > 0.85
+
+
+def test_where_nothing_is_better_the_contest_is_on_those_that_were_asked(monkeypatch):
+    found, asked, labels = asked_in_forms(monkeypatch, ["hopeless", "a little worse"])
+    assert found.best is None and found.tried == "a little worse"
+    assert asked == {form: FORMS[form][1] for form in asked} and len(asked) == 3
+    assert np.mean(found.logits.argmax(1) == labels) == pytest.approx(0.8, abs=0.01)
+    found, asked, _ = asked_in_forms(monkeypatch, ["hopeless"])
+    assert found.best is None and asked == {"as given": 540, "hopeless": 60}
+    assert found.accuracies[1] == pytest.approx(0.3, abs=0.15) and len(found.logits) == 540
+
+
+def test_a_place_whose_covering_costs_nothing_is_covered_on_few_photos(monkeypatch):
+    pictures, labels = colours(540)
+    asked = []
+
+    def counted(model, some, value_range, output=None, ask=inputs.ask):
+        asked.append(len(some))
+        return ask(model, some, value_range, output)
+
+    monkeypatch.setattr(photos, "ask", counted)
+    net = red()
+    given = inputs.ask(net, pictures, (0, 1))
+    losses = photos.shortcut(net, pictures, labels, (0, 1), None, given)
+    assert losses["top left corner covered"].left == losses["top left corner covered"].accuracy
+    assert asked and max(asked[:7]) == 60
 
 
 # ------------------------------------------------------------------------------------------ copies
@@ -1128,6 +1190,11 @@ def test_patches_at_the_same_place_are_twins_though_they_look_different():
     pixels = [places["same"][p.photo, p.rows, p.columns] for p in strong[:2]]
     assert photos.alike(*pixels) < photos.ALIKE  # not by their looks
     assert found["other"][0].turned == 1 and found["other"][0].twins < diagnose.LIMITS["twins"]
+    for where, patches in found.items():  # no more is looked at than can matter
+        given = any_place_reader(), places[where], labels, (0, 1)
+        less = photos.transplant(*given, twins=3)
+        assert [p for p in less if p.twins >= 3] == [p for p in patches if p.twins >= 3]
+        assert sum(p.label == 0 for p in patches) == 8 and sum(p.label == 0 for p in less) == 5
     for patch in strong:
         assert patch.rows.start <= 11 < patch.rows.stop
         assert patch.columns.start <= 23 < patch.columns.stop

@@ -136,9 +136,9 @@ def test_what_brings_nothing_is_asked_on_few_photos(monkeypatch):
     np.testing.assert_allclose(found.logits, whole.logits, rtol=1e-5, atol=1e-5)
     asked.clear()
     found = inputs.input_scale(red(), pictures, labels, (0, 1))
-    assert found.best is None and asked[0, 255] == 60
-    assert asked[0, 1] == 180 + 2 * 60  # as given, some as negatives, and some lighter
-    assert found.logits.shape == (180, 2)
+    assert found.best is None and found.logits.shape == (180, 2)
+    assert asked[0, 255] == asked["caffe"] == 20  # hopeless
+    assert asked[0, 1] == 180 + 20 + 60  # as given, a few as negatives, and some lighter
     some = inputs.screened(np.array([0] * 100 + [1] * 50))
     assert np.flatnonzero(some).tolist() == [*range(0, 100, 3), *range(100, 150, 3)]
     assert inputs.screened(np.array([0] * 100 + [1] * 49)).all()
@@ -635,7 +635,7 @@ def test_what_costs_nothing_is_not_tried_on_all_photos(monkeypatch):
     pictures = with_a_corner(pictures, labels)
     losses = photos.shortcut(corner_reader(), pictures, labels, (0, 1))
     costly = [loss for loss in losses.values() if loss.accuracy - loss.left > photos.LITTLE]
-    assert sorted(asked) == [60] * len(losses) + [120] * len(costly) + [180]
+    assert sorted(asked) == [20] * len(losses) + [40] * len(costly) + [120] * len(costly) + [180]
     assert 0 < len(costly) < len(losses)
     border = ask(
         corner_reader(), photos.interventions(pictures)["border covered"](pictures), (0, 1)
