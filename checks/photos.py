@@ -498,18 +498,37 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
 
 def _stands_on(photo, mean, margin):
     """(rows, columns): the square of a photo whose covering leaves the lowest `margin`. Squares lie
-    half of their sides apart.
+    half of their sides apart; those are tried that lie in the best of larger ones, of twice their
+    sides, of which one holds each of them.
     """
     sides = [max(2, round(side * PATCH)) for side in photo.shape[:2]]
     starts = [
         np.unique(np.linspace(0, whole - side, round(2 / PATCH) - 1).round().astype(int))
         for whole, side in zip(photo.shape, sides)
     ]
-    spots = [np.s_[y : y + sides[0], x : x + sides[1]] for y in starts[0] for x in starts[1]]
-    covered = np.repeat(photo[None], len(spots), 0)
-    for one, spot in zip(covered, spots):
-        one[spot] = mean
-    return spots[int(margin(covered).argmin())]
+    single = [[slice(start, start + side) for start in s] for s, side in zip(starts, sides)]
+    larger = [[slice(p[0].start, p[-1].stop) for p in _threes(parts)] for parts in single]
+
+    def best(rows, columns):
+        spots = [(y, x) for y in rows for x in columns]
+        covered = np.repeat(photo[None], len(spots), 0)
+        for one, spot in zip(covered, spots):
+            one[spot] = mean
+        return spots[int(margin(covered).argmin())]
+
+    around = best(*larger)
+    return best(
+        *(
+            [one for one in parts if whole.start <= one.start and one.stop <= whole.stop]
+            for parts, whole in zip(single, around)
+        )
+    )
+
+
+def _threes(parts):
+    """Three neighbours each, two of them on; the last three, too."""
+    starts = {*range(0, max(1, len(parts) - 2), 2), max(0, len(parts) - 3)}
+    return [parts[start : start + 3] for start in sorted(starts)]
 
 
 def _same_place(one, other, size):

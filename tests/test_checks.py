@@ -1171,6 +1171,25 @@ def test_wrong_labels_are_told_first_where_the_net_is_sure():
 # ----------------------------------------------------------------------------------------- patches
 
 
+@pytest.mark.parametrize("shape", [(40, 40, 3), (176, 120, 3), (11, 9, 1)])
+def test_the_square_that_is_found_holds_the_whole_mark(shape):
+    generator, size, tried = np.random.default_rng(0), max(1, min(shape[:2]) // 10), []
+
+    def margin(covered):
+        tried.append(len(covered))
+        return covered.max((1, 2, 3))  # what is left of the mark: covering a part is not enough
+
+    for _ in range(50):
+        y, x = (generator.integers(0, side - size + 1) for side in shape[:2])
+        photo = np.zeros(shape, np.float32)
+        photo[y : y + size, x : x + size] = 1
+        rows, columns = photos._stands_on(photo, np.zeros(shape[2]), margin)
+        assert rows.start <= y and y + size <= rows.stop
+        assert columns.start <= x and x + size <= columns.stop
+        assert rows.stop - rows.start == max(2, round(shape[0] * photos.PATCH))
+    assert tried == [16, 9] * 50
+
+
 def test_patches_at_the_same_place_are_twins_though_they_look_different():
     small, labels = colours(200)
     pictures = np.tile(small, (1, 3, 3, 1))[:, :40, :40]
