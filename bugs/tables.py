@@ -146,7 +146,7 @@ def matrix(results, side=0.26):
     """
     rows = groups(results)
     named = {first(one) for group in rows.values() for one in group}
-    causes = [*sorted(named - {SILENT}, key=_first_row(rows)), SILENT]
+    causes = [*sorted(named - {SILENT}, key=_rows_of(rows)), SILENT]
     figure, axis = plt.subplots(
         figsize=(4 + side * len(causes), 1.6 + side * len(rows)), layout="constrained"
     )
@@ -174,11 +174,14 @@ def matrix(results, side=0.26):
     return figure
 
 
-def _first_row(rows):
-    """A sorting key for causes: the first fault to which one is a right answer, else the last."""
-    return lambda cause: next(
-        (i for i, group in enumerate(rows.values()) if cause in group[0]["right"]), len(rows)
-    )
+def _rows_of(rows):
+    """A sorting key for causes: the first and last fault to which one is a right answer."""
+
+    def key(cause):
+        right = [i for i, group in enumerate(rows.values()) if cause in group[0]["right"]]
+        return (right[0], right[-1], cause) if right else (len(rows), len(rows), cause)
+
+    return key
 
 
 def fill(page, begin, text):

@@ -274,6 +274,14 @@ def test_the_sentences_under_the_table_agree_with_what_was_found():
         FOUND["scores"][m]["share on the subject"]["mean"] for m in ("Grad-CAM", "Grad-CAM cubed")
     ]
     assert "cubing Grad-CAM lifts it from {:.0%} to {:.0%}".format(*shares) in text
+    true = MARKS["worth"]["worth"][0] / sum(MARKS["worth"]["worth"])
+    some = "Grad-CAM", "occlusion", "Grad-CAM squared x occlusion"
+    parts = [MARKS["worth"]["scores"][m]["part of the stronger"]["mean"] for m in some]
+    assert (
+        "twice as much as the other ({:.0%} of both), it has {:.0%} of the heat by Grad-CAM and "
+        "{:.0%} by occlusion, but {:.0%} by Grad-CAM squared times occlusion".format(true, *parts)
+        in text
+    )
 
 
 def test_what_was_found_is_of_enough_photos():
