@@ -836,7 +836,7 @@ FORMS = {  # the share of right answers, and how many of 540 photos have to be a
 }
 
 
-def asked_in_forms(monkeypatch, forms):
+def asked_in_forms(monkeypatch, forms, own=False):
     """A contest of made-up answers: (Contest, {form: photos asked}, labels)."""
     labels, asked = np.arange(540) % 2, {}
     photos_ = np.broadcast_to(np.arange(540.0)[:, None, None, None], (540, 1, 1, 3))
@@ -850,7 +850,9 @@ def asked_in_forms(monkeypatch, forms):
 
     monkeypatch.setattr(inputs, "ask", ask)
     forms = {form: (photos_, form) for form in forms}
-    return inputs._held(None, (photos_, "as given"), forms, labels, None, None), asked, labels
+    own = ask if own else None
+    found = inputs._held(None, (photos_, "as given"), forms, labels, None, None, own)
+    return found, asked, labels
 
 
 def test_a_form_is_asked_about_as_many_photos_as_it_takes(monkeypatch):
@@ -870,6 +872,8 @@ def test_where_nothing_is_better_the_contest_is_on_those_that_were_asked(monkeyp
     found, asked, _ = asked_in_forms(monkeypatch, ["hopeless"])
     assert found.best is None and asked == {"as given": 540, "hopeless": 60}
     assert found.accuracies[1] == pytest.approx(0.3, abs=0.15) and len(found.logits) == 540
+    _, asked, _ = asked_in_forms(monkeypatch, ["hopeless"], own=True)  # statistics of a batch
+    assert asked["hopeless"] == 180
 
 
 def test_a_place_whose_covering_costs_nothing_is_covered_on_few_photos(monkeypatch):
@@ -886,6 +890,56 @@ def test_a_place_whose_covering_costs_nothing_is_covered_on_few_photos(monkeypat
     losses = photos.shortcut(net, pictures, labels, (0, 1), None, given)
     assert losses["top left corner covered"].left == losses["top left corner covered"].accuracy
     assert asked and max(asked[:7]) == 60
+
+
+def test_a_place_that_costs_a_little_on_few_photos_is_covered_on_more(monkeypatch):
+    labels = np.arange(540) % 2
+    pictures = np.broadcast_to(np.arange(540.0)[:, None, None, None], (540, 8, 8, 3))
+    few, some = inputs.screened(labels, 9), inputs.screened(labels)
+    lost = (some & ~few) | (np.arange(540) == np.flatnonzero(few)[0])
+
+    def ask(model, given, value_range, output=None):
+        number = given[:, 0, 0, 0]
+        covered, which = number % 1 > 0, number.astype(int)
+        right = np.where(covered & lost[which], -1, 1) * (2 * labels[which] - 1)
+        return np.stack([-right, right], 1)
+
+    monkeypatch.setattr(photos, "ask", ask)
+    monkeypatch.setattr(
+        photos, "interventions", lambda given: {"border covered": lambda some: some + 0.5}
+    )
+    loss = photos.shortcut(None, pictures, labels)["border covered"]
+    assert loss.accuracy == 1 and loss.left == pytest.approx(1 - lost.mean(), abs=1e-6)
+    assert np.mean(lost[few]) < photos.LITTLE < np.mean(lost[some])
+
+
+def test_a_patch_is_given_up_only_where_it_cannot_turn_enough(monkeypatch):
+    labels = np.arange(200) % 2
+    pictures = np.zeros((200, 10, 10, 3), np.float32)
+    pictures[..., 0] = np.arange(200)[:, None, None]
+    pictures[labels == 1, :, :, 1] = 999
+    hosts = np.random.default_rng(0).permutation(np.flatnonzero(labels == 0))[: photos.HOSTS]
+
+    def ask(model, given, value_range, output=None):
+        which = np.median(given[..., 0], (1, 2)).round().astype(int)
+        pasted = (given[..., 1] == 999).any((1, 2)) & (labels[which] == 0)
+        one = (labels[which] == 1) | (pasted & ~np.isin(which, stay))
+        return np.stack([~one, one], 1).astype(float)
+
+    monkeypatch.setattr(photos, "ask", ask)
+    for many, turned, looked_at in ((6, 26 / 32, 8), (7, 9 / 16, 5)):
+        stay = hosts[:many]  # all of them in the first half
+        found = photos.transplant(None, pictures, labels, twins=3)
+        patches = [patch for patch in found if patch.label == 1]
+        assert all(patch.turned == pytest.approx(turned) for patch in patches)
+        assert len(patches) == looked_at
+
+
+def test_a_class_of_few_right_photos_has_a_patch_all_the_same():
+    pictures, labels = colours(200)
+    few = np.r_[np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:2]]
+    found = photos.transplant(red(), pictures[few], labels[few], (0, 1), twins=3)
+    assert {patch.label for patch in found} == {0, 1}
 
 
 # ------------------------------------------------------------------------------------------ copies
