@@ -1426,10 +1426,12 @@ def patch_of(label, twins):
 def test_patches_in_most_classes_are_only_suspicious(monkeypatch, patches, said):
     pictures, labels = colours(60)
     monkeypatch.setattr(photos, "shortcut", lambda *given, **more: {})
-    monkeypatch.setattr(photos, "transplant", lambda *given, **more: patches)
+    asked = []
+    monkeypatch.setattr(photos, "transplant", lambda *given: asked.append(given[-1]) or patches)
     case = case_of(reddish(), pictures, labels, with_wrong(labels, 4))
     diagnose.about_photos(case, None)
     assert verdict(case, "shortcut") == said
+    assert asked == [diagnose.LIMITS["twins"]]  # below it no patch has to be looked for
 
 
 def noise_of(ratio, share=0.0, gain=0.0, low=0.0, near=0.0):
