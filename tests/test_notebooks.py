@@ -394,7 +394,7 @@ def test_the_notebook_on_heatmaps_runs_on_another_net(tmp_path):
     pictures = [
         o for c in code(done) for o in c.outputs if "image" in str(o.get("data", {}).keys())
     ]
-    assert len(pictures) == 12
+    assert len(pictures) == 13
     for name in check_heatmaps.METHODS:
         assert name in text_of(done)
     gained = re.findall(
