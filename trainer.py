@@ -36,7 +36,8 @@ class Training(keras.callbacks.Callback):
 
     `folder` keeps the weights and the optimizer's state after the last two epochs, `history.json`,
     a list of {"epoch", "side", "accuracy", "loss", "val_accuracy", "val_loss", "seconds",
-    "memory"} (bytes, the process's highest so far), and the `settings`, which must stay the same.
+    "memory" (bytes, the process's highest so far), "hardware"}, and the `settings`, which must stay
+    the same.
     `model` is compiled and its optimizer built; an epoch has `steps` steps; each `every`-th one is
     printed. What `folder` holds is restored; where it is empty, the training starts from the model
     and optimizer as they are, which may have been trained before. Raises ValueError if it holds a
@@ -73,7 +74,7 @@ class Training(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs):
         line = dict(epoch=epoch + 1, side=self.side, **{k: round(v, 4) for k, v in logs.items()})
         line["seconds"] = round(time.perf_counter() - self.start, 1)
-        self.history.append(line | {"memory": peak_memory()})
+        self.history.append(line | {"memory": peak_memory(), "hardware": hardware()})
         partial = self.file.with_suffix(".partial")
         partial.write_text(json.dumps(self.history))
         os.replace(partial, self.file)  # whole or not at all

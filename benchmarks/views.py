@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = ROOT / "models" / "cats_vs_dogs.keras"
+MODEL = ROOT / "models" / "upright.keras"
 EVERY = 10  # one filter in so many is drawn by the peers
 
 

@@ -323,10 +323,10 @@ FAULTS = {
     "cut instead of squeezed": ("input", {"resize"}, resized("cutting"), 2),
     "classes exchanged": ("input", {"class_order"}, classes_exchanged, 3),
     "labels shuffled": ("input", {"at_chance", "label_noise"}, labels_of_another_shuffle, 3),
-    "20 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.2), 1),
-    "10 % of the labels wrong": ("shipped", {"label_noise"}, wrong_labels(0.1), 1),
+    "20 % of the labels wrong": ("upright", {"label_noise"}, wrong_labels(0.2), 1),
+    "10 % of the labels wrong": ("upright", {"label_noise"}, wrong_labels(0.1), 1),
     "20 % of the dogs labelled as cats": (
-        "shipped",
+        "upright",
         {"label_noise", "threshold"},
         wrong_in_one_class(0.2),
         1,

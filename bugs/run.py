@@ -32,7 +32,7 @@ RESULTS = HERE / "results.json"
 WORK = HERE / "work"
 SHOWN = HERE / "models"
 MODELS = {
-    "shipped": HERE.parent / "models" / "cats_vs_dogs.keras",
+    "upright": HERE.parent / "models" / "upright.keras",
     "shapes": HERE.parent / "examples" / "shapes.keras",
 }
 EACH, EXAMINED = 2500, 250  # photos of each class, trained on and examined
@@ -52,7 +52,7 @@ SEEDS = (0, 1)  # of the half on which limits were set
 DEVELOPED = (
     ("normalised", 0),
     ("classic", 1),
-    ("shipped", 0),
+    ("upright", 0),
     ("digits", 0),
 )  # sound nets of that half
 HELD_OUT = (("residual", 3), ("classic", 4))  # of the other half
@@ -66,11 +66,11 @@ class Bench:
     def __init__(self, name, data, seed, net, sample=0):
         self.name, self.data, self.seed, self.net = name, data, seed, net
         self.build, self.epochs = BUILDS.get(net, (None, None))
-        self.which = (EXAMINED // 2 if net == "shipped" else EXAMINED), 0
+        self.which = (EXAMINED // 2 if net == "upright" else EXAMINED), 0
         self.which = self.which[0], sample * self.which[0]
         self.train, (self.photos, self.labels) = self._read(data, seed * EACH)
         self.photos = np.float32(self.photos)
-        self.value_range = (0, 255) if net == "shipped" else (0, 1)
+        self.value_range = (0, 255) if net == "upright" else (0, 1)
         self.curve = None
 
     def _read(self, data, first):
@@ -79,8 +79,8 @@ class Bench:
             return nets.drawn("training", 500), nets.drawn("held out", 2 * count, 2 * skip)
         if self.net == "digits":
             return nets.digits(1000), nets.digits(398, 1000 + 398 * (skip // count % 2))
-        side = 176 if self.net == "shipped" else nets.SIDE
-        each = 50 if self.net == "shipped" else EACH
+        side = 176 if self.net == "upright" else nets.SIDE
+        each = 50 if self.net == "upright" else EACH
         train = nets.read(data, "train", each, first % 7500, side)
         examined = nets.read(data, "validation", count, skip, side)
         return train, examined
@@ -152,20 +152,20 @@ def asked_of_peers(bench, given):
 def instances():
     """(name, half, kind, right answers, plant, net, seed, sample) of all faults and sound nets."""
     for i, (fault, (kind, causes, plant, count)) in enumerate(faults.FAULTS.items()):
-        shipped = kind == "shipped" or causes == {"label_noise"}
+        upright = kind == "upright" or causes == {"label_noise"}
         for seed in SEEDS[:count]:
             net = "classic" if seed == 1 or (trains(kind, plant) and count == 1) else "normalised"
-            net = "shipped" if shipped else "normalised" if kind == "statistics" else net
+            net = "upright" if upright else "normalised" if kind == "statistics" else net
             yield f"{fault} / {net} {seed}", "development", kind, causes, plant, net, seed, 0
-        held = [("shipped", 3)] if shipped else HELD_OUT
+        held = [("upright", 3)] if upright else HELD_OUT
         held = [(net, seed) for net, seed in held if kind != "statistics" or net != "classic"]
         if trains(kind, plant):
             held = [] if count else [held[i % len(held)]]
         for net, seed in held:
-            sample = 2 if not shipped else seed
+            sample = 2 if not upright else seed
             yield f"{fault} / {net} {seed}", "held out", kind, causes, plant, net, seed, sample
     sound = [(net, seed, "development", (0, 1)) for net, seed in DEVELOPED]
-    sound += [("shipped", 0, "held out", (2, 3))]
+    sound += [("upright", 0, "held out", (2, 3))]
     sound += [(net, seed, "held out", (2, 3)) for net, seed in HELD_OUT]
     sound += [("shapes", 0, "held out", (0, 1))]
     for net, seed, half, samples in sound:

@@ -3,7 +3,8 @@
     python examples/patterns.py [MODEL] [FOLDER]
 
 FOLDER/patterns.jpg holds all filters of MODEL, layer by layer, and FOLDER/ascent.gif a filter of
-the second-to-last convolution. Without arguments: of this repository's net, into images/figures/.
+the second-to-last convolution. Without arguments: of the net that
+VisualizingCNN.ipynb shows, into images/figures/.
 """
 
 import sys
@@ -46,7 +47,7 @@ def growing(model, layer, k, side=160):
     return frames
 
 
-def main(model="models/cats_vs_dogs.keras", folder="images/figures"):
+def main(model="models/upright.keras", folder="images/figures"):
     model, folder = visualize.load_model(model), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     layers = visualize.convolution_layers(model)

@@ -15,7 +15,9 @@ import visualize
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "cats_vs_dogs.keras"
+UPRIGHT = MODEL.with_name("upright.keras")
 METRICS = json.loads((ROOT / "models" / "metrics.json").read_text())
+WAYS = ("upside down", "on the left side", "on the right side")
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +46,12 @@ def test_it_knows_the_shipped_pets(model):
     assert (model.predict(photos, verbose=0)[:, 0] > 0.5).tolist() == [False, False, True]
 
 
-def test_the_stored_responses_are_those_of_its_filters(model):
-    stored = np.load(ROOT / "models" / "filter_responses.npz")
-    photos, _ = visualize.load_photos(ROOT / "images", METRICS["image_size"])
+@pytest.mark.parametrize("file", [MODEL, UPRIGHT], ids=lambda file: file.stem)
+def test_the_stored_responses_are_those_of_its_filters(file):
+    model = visualize.load_model(file)
+    stored = np.load(file.with_name(f"{file.stem}_filters.npz"))
+    assert stored["digest"] == visualize.digest(model)
+    photos, _ = visualize.load_photos(ROOT / "images", model.input_shape[1])
     for layer in visualize.convolution_layers(model):
         highest = stored[f"{layer}/highest"]
         assert highest.shape == stored[f"{layer}/fires"].shape
@@ -67,7 +72,7 @@ def test_the_numbers_fit_together():
     right = METRICS["confusion"][0][0] + METRICS["confusion"][1][1]
     assert right / METRICS["test_photos"] == pytest.approx(METRICS["test_accuracy"])
     assert sum(METRICS["counts"]["test"].values()) == METRICS["test_photos"]
-    assert METRICS["seconds"] < 90 * 60
+    assert METRICS["seconds"] <= 120 * 60
     assert METRICS["pipeline_share"] <= 0.2
 
 
@@ -86,21 +91,32 @@ def test_a_page_tells_the_measured_numbers(page):
         assert number in text, f"{number} is not in {page}"
 
 
-def test_the_cured_net_is_the_same_net_trained_on():
-    cured, net = visualize.load_model(MODEL.with_name("turned.keras")), visualize.load_model(MODEL)
-    told = METRICS["turned"]
-    assert cured.input_shape == (None, told["image_size"], told["image_size"], 3)
-    assert [w.shape for w in cured.weights] == [w.shape for w in net.weights]
-    for ours, other in zip(net.weights, cured.weights):
-        if ours.name == "kernel" and len(ours.shape) == 4:  # six epochs do not move far
+def test_the_cured_net_is_the_same_net_trained_on(model):
+    before = visualize.load_model(UPRIGHT)
+    told = METRICS["upright"]
+    assert UPRIGHT.stat().st_size < 5e6
+    assert before.input_shape == (None, told["image_size"], told["image_size"], 3)
+    assert [w.shape for w in model.weights] == [w.shape for w in before.weights]
+    assert told["epochs"] < len(METRICS["history"])
+    assert told["seconds"] < METRICS["seconds"]
+    for ours, other in zip(before.weights, model.weights):
+        if ours.name == "kernel" and len(ours.shape) == 4:  # some epochs do not move far
             assert np.corrcoef(ours.numpy().ravel(), other.numpy().ravel())[0, 1] > 0.3
+
+
+def test_the_cure_cures():
+    before, after = METRICS["upright"]["validation_changed"], METRICS["validation_changed"]
+    assert min(after[way] for way in WAYS) >= 0.92 > max(before[way] for way in WAYS)
+    assert after["as it is"] >= before["as it is"] - 0.003
+    assert METRICS["calibration_error"] < 0.02
+    assert METRICS["peak_memory_bytes"] < 3e9
 
 
 def test_the_pages_tell_what_was_turned():
     for page in ("README.md", "models/README.md"):
         text = (ROOT / page).read_text()
-        for way in ("upside down", "on the left side", "on the right side"):
-            before, after = (m["validation_changed"][way] for m in (METRICS, METRICS["turned"]))
+        for way in WAYS:
+            before, after = (m["validation_changed"][way] for m in (METRICS["upright"], METRICS))
             assert f"{before:.1%}" in text and f"{after:.1%}" in text, f"{way} on {page}"
 
 
