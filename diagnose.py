@@ -26,16 +26,19 @@ from checks.statistics import FEW, SURE, enough
 
 # The causes, roots first: an earlier one can explain a later one.
 CAUSES = (
-    *("not_finite", "output_head", "no_activation", "untrained_layer", "random_answer"),
-    *("input_scale", "channel_order", "flipped_or_rotated", "resize", "dead_filters"),
-    *("batch_statistics", "class_order", "constant_answer", "threshold", "at_chance", "leak"),
-    *("memorised", "shortcut", "label_noise", "saturated_answer", "overconfident", "exploding"),
+    *("blank_photos", "not_finite", "output_head", "no_activation", "untrained_layer"),
+    *("random_answer", "input_scale", "channel_order", "flipped_or_rotated", "resize"),
+    *("dead_filters", "batch_statistics", "class_order", "constant_answer", "threshold"),
+    *("at_chance", "leak", "memorised", "shortcut", "label_noise", "saturated_answer"),
+    *("overconfident", "exploding"),
 )
 INPUTS = "input_scale", "channel_order", "flipped_or_rotated", "resize"
 VERDICTS = ("fault", "suspicious", "fine")
 # Above these a cause is a fault, or suspicious. Each is set apart from what sound nets show.
 LIMITS = {
+    "blank_photos": 0.01,  # of the photos
     "untrained_layer": 0.02,  # of the weights of all kernels
+    "softmax": 0.05,  # by which probabilities miss 1 in sum, for output_head
     "yes": 1.5,  # classes, to which sigmoids say yes, for output_head
     "class_order": 0.4,  # skill
     "at_chance": 0.65,  # skill
@@ -56,15 +59,20 @@ LIMITS = {
 }
 BETTER = 0.05  # accuracy that another form has to bring beyond another order of the classes
 UNFIT = 0.1  # skill and accuracy, by which another cause has to explain more
-TOGETHER = "each batch normalised by {}"
+OF_THE_NET = {  # checks that change the net instead of what it is given
+    "no_activation": "an activation behind {}",
+    "batch_statistics": "each batch normalised by {}",
+}
 UNEVEN = 0.1  # by which one of many classes is answered more often than it is there
 ANYWAY = 5  # standard errors of a gain, beyond which it counts without being UNEVEN
 LEANS, LESS = 0.25, 1.96  # beyond such an excess of one class a gain of fewer errors is enough
 NEARLY = 1.96 / SURE  # a skill that is nearly chance, at 95 %, is no alarm on a net that knows much
+MOST = 0.75  # of the photos trained on are of one class
 KNOWS_WELL = 0.9  # accuracy of a net that dead filters do not cost much
 DIFFER = 0.3  # spread of the answers, in logits, above which they are not all the same
 EVEN = 0.75  # as often wrong when sure: wrong labels, and no net that knows photos by heart
 EXPLAINS = 6  # in log-likelihood: twice that is beyond chance at 0.05 % (one degree of freedom)
+LIKELIER = 3.5  # the same, where the net is found to be too sure anyway: which of the two is it?
 HESITATES = 0.08  # of the photos have a small margin: a net too weak to judge labels
 
 
@@ -81,6 +89,7 @@ class Finding(NamedTuple):
 
 
 REMEDIES = {
+    "blank_photos": "Look why they could not be read, and leave them out.",
     "not_finite": "Load an earlier checkpoint, and train with a lower learning rate.",
     "output_head": "Use Dense(1, 'sigmoid') or Dense(classes, 'softmax'), one activation only, and "
     "train again.",
@@ -145,7 +154,15 @@ def examine(
     for way, resized in ways.items():
         if len(resized) != len(photos_):
             raise ValueError(f"{len(resized)} photos are resized by {way}, not {len(photos_)}.")
-    case = Case(model, photos_, labels, value_range, output, answer)
+    blank = photos.blank(photos_)
+    left = ~blank if enough(labels[~blank]) else np.ones(len(labels), bool)
+    ways = {way: resized[left] for way, resized in ways.items()}
+    case = Case(model, photos_[left], labels[left], value_range, output, answer)
+    share, limit = blank.mean(), LIMITS["blank_photos"]
+    message = f"{blank.sum()} of {len(blank)} photos are of one colour all over"
+    message += ", and left out." if not left.all() else "."
+    verdict = "fault" if share > limit else "suspicious" if share else "fine"
+    case.add("blank_photos", verdict, message, share, limit)
     steps = [
         (about_layers, ()),
         (about_inputs, (ways,)),
@@ -220,9 +237,11 @@ def about_layers(case):
     else:
         case.add("output_head", "fine", "The head fits the number of classes.")
     linear = layers.no_activation(case.model)
-    message = f"{linear} layers with kernels follow each other without an activation."
-    message = message if linear else "There are activations between its layers."
-    case.add("no_activation", "fault" if linear else "fine", message, linear, 0)
+    some = len(layers.linear_layers(case.model))
+    verdict = "fault" if linear else "suspicious" if 0 < some <= inputs.FORGOTTEN else "fine"
+    message = f"{linear or some} layers with kernels act on the next without an activation."
+    message = message if linear or some else "There are activations between its layers."
+    case.add("no_activation", verdict, message, linear, 0)
     drawn = layers.untrained_layer(case.model)
     total = layers.kernel_weights(case.model)
     share = sum(layer.weights for layer in drawn) / max(total, 1)
@@ -248,6 +267,10 @@ def about_inputs(case, ways):
         for cause in INPUTS:
             case.add(cause, "fine", f"Cannot be told, since the net is {why}.")
         return
+    total = np.median(case.probabilities.sum(1))
+    if case.answer.applied and case.answer.kind == "softmax" and abs(total - 1) > LIMITS["softmax"]:
+        message = f"Its probabilities add up to {total:.2g} in the median, not to 1: its softmax "
+        case.add("output_head", "fault", message + "runs over something else than the classes.")
     again = layers.repeated(model, case.images, output)
     limit = LIMITS["random_answer"]
     message = f"Asked twice, its logits differ by up to {again.again:.2g} standard deviations."
@@ -285,7 +308,8 @@ def about_inputs(case, ways):
                     case.add(cause, "fine", "Cannot be told before the classes are in order.")
                 return
             paired = None
-        if winners and _unfit(case, max(_worth(held) for held, _ in found.values() if held.best)):
+        most = max((_worth(found[cause][0]) for cause in winners), default=0)
+        if winners and _unfit(case, most):
             return
         told = [max(winners, key=lambda cause: _worth(found[cause][0]))] if winners else list(found)
         for cause in told:
@@ -303,11 +327,14 @@ def about_inputs(case, ways):
         )
         case.add("batch_statistics", "fault", message, again.alone, limit)
         return
-    batch = _with_batch_statistics(case)
+    found = _of_the_net(case)
+    batch = found["batch_statistics"]
+    if _unfit(case, -np.inf, found):
+        return
     if batch is None:
         case.add("batch_statistics", "fine", "The net has no batch normalisation.")
     else:
-        _told(case, "batch_statistics", batch, TOGETHER)
+        _told(case, "batch_statistics", batch, OF_THE_NET["batch_statistics"])
 
 
 def _order_is_wrong(case, knows=0.0):
@@ -318,23 +345,24 @@ def _order_is_wrong(case, knows=0.0):
     return paired - plain > 0.2 and paired > knows
 
 
-def _with_batch_statistics(case):
-    return inputs.batch_statistics(
-        case.model, case.photos, case.labels, case.value_range, case.output, case.logits
-    )
+def _of_the_net(case):
+    """{cause: Contest} for OF_THE_NET; None where there is nothing to try."""
+    given = case.photos, case.labels, case.value_range, case.output, case.logits
+    return {cause: getattr(inputs, cause)(case.model, *given) for cause in OF_THE_NET}
 
 
-def _unfit(case, worth):
-    """Whether stored statistics that do not fit explain more than what brings `worth`; then that is
-    what is found.
-    """
-    batch = _with_batch_statistics(case)
-    if not (batch and batch.best and batch.worth > worth + UNFIT):
+def _unfit(case, worth, found=None):
+    """Whether a fault of the net explains more than what brings `worth`; then that is told."""
+    found = found or _of_the_net(case)
+    won = {cause: held for cause, held in found.items() if held and held.best}
+    best = max(won, key=lambda cause: won[cause].worth, default=None)
+    if best is None or won[best].worth <= worth + UNFIT:
         return False
-    _told(case, "batch_statistics", batch, TOGETHER)
-    for cause in INPUTS:
-        if not case.has(cause):
-            case.add(cause, "fine", "Cannot be told, since the stored statistics do not fit.")
+    _told(case, best, won[best], OF_THE_NET[best])
+    told = {finding.cause for finding in case.findings}
+    for cause in (*INPUTS, "batch_statistics"):
+        if cause not in told:
+            case.add(cause, "fine", f"Cannot be told, because of {best}.")
     return True
 
 
@@ -415,8 +443,8 @@ def about_answers(case):
     case.accuracy = float(np.mean(probabilities.argmax(1) == labels))
     case.skill, low, high = answers.interval(case.logits, labels)
     skill = f"The skill is {case.skill:.3f} ({low:.3f} to {high:.3f}; one half is chance)."
-    roots = "not_finite", "output_head", "untrained_layer", "dead_filters", "batch_statistics"
-    explained = case.has(*roots)
+    roots = "not_finite", "output_head", "no_activation", "untrained_layer", "dead_filters"
+    explained = case.has(*roots, "batch_statistics")
     two = case.answer.classes == 2
     turned = high < LIMITS["class_order"] if two else _order_is_wrong(case)
     case.add("class_order", "fault" if turned else "fine", skill, high, LIMITS["class_order"])
@@ -479,7 +507,8 @@ def _about_threshold(case, low):
     )
     verdict = "fine"
     if off:
-        verdict = "suspicious" if case.has("dead_filters", "batch_statistics") else "fault"
+        explained = case.has("no_activation", "dead_filters", "batch_statistics")
+        verdict = "suspicious" if explained else "fault"
     linear = case.answer.kind == "sigmoid" and not case.answer.applied
     if linear and answers.is_probability(case.logits[:, 1], off and other.shifts[1] / -2):
         message = "It is linear, and its answers lie around 0 to 1: it was trained to be a "
@@ -512,7 +541,8 @@ def about_photos(case, train):
     able = not case.has("at_chance", *roots) and case.skill >= inputs.KNOWS + 0.05
     limit = LIMITS["label_noise"]
     clear = noise.low > limit and noise.near < HESITATES
-    mislabelled = able and (clear or (noise.share > limit and noise.gain > EXPLAINS))
+    least = LIKELIER if case.has("saturated_answer", "overconfident") else EXPLAINS
+    mislabelled = able and (clear or (noise.share > limit and noise.gain > least))
     if train is not None:
         copies = case.copies = photos.leak(case.photos, train[0])
         share, limit = len(copies) / len(labels), LIMITS["leak"]
@@ -521,7 +551,7 @@ def about_photos(case, train):
         verdict = "fault" if share > limit and len(copies) > 1 else "suspicious"
         case.add("leak", verdict if copies else "fine", message, share, limit)
         logits = inputs.ask(case.model, train[0], case.value_range, case.output)
-        memory = photos.memorised(logits.argmax(1) == train[1], right)
+        memory = photos.memorised(logits.argmax(1) == train[1], train[1], right, labels)
         message = (
             f"Of the photos trained on {memory.trained:.1%} are right, else {memory.others:.1%}."
         )
@@ -531,6 +561,7 @@ def about_photos(case, train):
             mislabelled = noise.ratio > EVEN or noise.gain > 2 * EXPLAINS
             verdict = "suspicious" if mislabelled else verdict
         case.add("memorised", verdict, message, memory.low, limit)
+        _about_balance(case, train[1])
     if not able or case.has("shortcut"):
         return
     message = (
@@ -565,6 +596,22 @@ def about_photos(case, train):
             message += " So it is in most classes: the things themselves may look all the same."
             verdict = "suspicious"
         case.add("shortcut", verdict, message, case.patch.turned, limit)
+
+
+def _about_balance(case, trained):
+    """Whether a net that answers one class only has learned of its training how frequent it is."""
+    counts = np.bincount(trained, minlength=case.answer.classes) / len(trained)
+    k = int(np.bincount(case.logits.argmax(1)).argmax())
+    more = counts[k] - np.mean(case.labels == k)
+    if case.has("constant_answer") and counts[k] > MOST and more > UNEVEN:
+        message = (
+            f"Class {k} is the answer to (nearly) all photos. It is {counts[k]:.0%} of those that "
+            f"were trained on, and {np.mean(case.labels == k):.0%} of these."
+        )
+        case.add("threshold", "fault", message, more, UNEVEN)
+        for finding in tuple(case.findings):
+            if finding.cause in ("constant_answer", "at_chance") and finding.verdict == "fault":
+                case.add(finding.cause, "suspicious", finding.message, finding.value, finding.limit)
 
 
 def _about_losses(case, losses):

@@ -388,7 +388,7 @@ FAULTS = {
         trained(epochs=1, rate=1e-7),
         2,
     ),
-    "nine cats to a dog": ("trained", {"threshold"}, trained(only=nine_to_one), 0),
+    "nine cats to a dog": ("trained", {"threshold"}, trained(only=nine_to_one), 1),
     "learning rate 3": (
         "trained",
         {"constant_answer", "at_chance", "not_finite", "dead_filters", "exploding"},

@@ -13,13 +13,20 @@ from scipy.stats import binomtest
 
 import visualize
 
-from .layers import batch_normalisations, with_batch_statistics
+from .layers import (
+    batch_normalisations,
+    linear_layers,
+    with_activation,
+    with_batch_statistics,
+)
 from .statistics import SURE, Comparison, compare, skill
 
 MARGIN = 0.1  # of the skill that is missing: what a better form must bring
 GAIN = 0.02  # accuracy, where it is that which counts
 P = 0.001  # of a sign test
-SHRINK = 0.6  # of the sides
+SHRINK = 0.75, 0.6  # of the sides
+STRETCH = 4 / 3
+FORGOTTEN = 3  # activations, at most, that may be missing by mistake
 CHANCE = 0.45  # skill
 BARRED = 0.3  # of the photos have bars at their edges
 PLAIN = 12  # of 255: rows that differ by less are of one colour
@@ -37,17 +44,28 @@ def turned(photos, quarters):
     return _each(found, lambda p: cv2.resize(p, photos.shape[2:0:-1], interpolation=cv2.INTER_AREA))
 
 
-def shrunk(photos):
-    """Photos of which each shows more, as it seems: SHRINK as large, and mirrored beyond that."""
-    height, width = (round(side * SHRINK) for side in photos.shape[1:3])
-    y, x = photos.shape[1] - height, photos.shape[2] - width
+def shrunk(photos, share):
+    """Photos of which each seems to show more: a `share` as large, and mirrored beyond that."""
+    return scaled(photos, share, share)
 
-    def shrink(photo):
-        small = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
+
+def scaled(photos, rows, columns):
+    """Photos whose sides are so many times as long, of the size that they had: mirrored beyond, or
+    cut to their middle.
+    """
+    size = photos.shape[1:3]
+    height, width = round(size[0] * rows), round(size[1] * columns)
+    how = cv2.INTER_AREA if rows * columns < 1 else cv2.INTER_LINEAR
+
+    def scale(photo):
+        whole = cv2.resize(photo, (width, height), interpolation=how)
+        y, x = (max(0, side - fits) // 2 for side, fits in zip((height, width), size))
+        part = whole[y : y + size[0], x : x + size[1]]
+        y, x = (fits - side for side, fits in zip(part.shape, size))
         edges = y // 2, y - y // 2, x // 2, x - x // 2
-        return cv2.copyMakeBorder(small, *edges, cv2.BORDER_REFLECT_101)
+        return cv2.copyMakeBorder(part, *edges, cv2.BORDER_REFLECT_101)
 
-    return _each(photos, shrink)
+    return _each(photos, scale)
 
 
 def _each(photos, change):
@@ -70,8 +88,19 @@ TURNS = {
     "turned to the left": lambda photos: turned(photos, 1),
     "turned to the right": lambda photos: turned(photos, 3),
 }
-SIZES = {f"shrinking them to {SHRINK:.0%}, mirrored beyond": shrunk}
-CHANGES = VALUES | COLOURS | TURNS | SIZES
+SIZES = {
+    f"shrinking them to {share:.0%}, mirrored beyond": lambda photos, share=share: shrunk(
+        photos, share
+    )
+    for share in SHRINK
+}
+# Each is a matter of proportions, and not of size, only if it is clearly better than the other.
+WIDER, TALLER = "stretching them in width", "stretching them in height"
+PROPORTIONS = {
+    WIDER: lambda photos: scaled(photos, 1, STRETCH),
+    TALLER: lambda photos: scaled(photos, STRETCH, 1),
+}
+CHANGES = VALUES | COLOURS | TURNS | SIZES | PROPORTIONS
 
 
 class Contest(NamedTuple):
@@ -141,12 +170,23 @@ def flipped_or_rotated(model, photos, labels, value_range=(0, 255), output=None,
 
 def resize(model, photos, ways, labels, value_range=(0, 255), output=None, given=None):
     """A Contest of the same photos resized in other ways, {way: photos}, without the bars at their
-    edges, if they have such, and shrunk, as if they were cut out of larger ones.
+    edges, if they have such, shrunk, as if they were cut out of larger ones, and stretched, as if
+    they had been squeezed.
     """
+    given = ask(model, photos, value_range, output) if given is None else given
     others = resized_otherwise(photos, ways)
-    others |= {way: change(photos) for way, change in SIZES.items()}
+    others |= {way: change(photos) for way, change in (SIZES | PROPORTIONS).items()}
     forms = {way: (resized, value_range) for way, resized in others.items()}
-    return _held(model, (photos, value_range), forms, labels, output, given)
+    held = _held(model, (photos, value_range), forms, labels, output, given)
+    if held.best in PROPORTIONS:
+        other = TALLER if held.best == WIDER else WIDER
+        against = ask(model, others[other], value_range, output)
+        margin = MARGIN * (1 - held.comparison.before)
+        better = compare(against, held.logits, labels)
+        if not (held.comparison.is_clear(margin) and better.is_clear(0)):
+            del forms[WIDER], forms[TALLER]  # it sees better what is larger, or by chance
+            return _held(model, (photos, value_range), forms, labels, output, given)
+    return held
 
 
 def resized_otherwise(photos, ways):
@@ -182,6 +222,22 @@ def batch_statistics(model, photos, labels, value_range=(0, 255), output=None, g
     as_given = photos, value_range
     forms = {"its own statistics": as_given}
     return _held(model, as_given, forms, labels, output, given, ask_together)
+
+
+def no_activation(model, photos, labels, value_range=(0, 255), output=None, given=None):
+    """A Contest of the net with an activation behind each of its `linear_layers`, which are its
+    forms by name, or None if it has none, or too many to be a mistake.
+    """
+    missing = linear_layers(model)
+    if not 0 < len(missing) <= FORGOTTEN:
+        return None
+
+    def ask_with(model, photos, values, output):
+        value_range, linear = values
+        return with_activation(model, linear, visualize.from_pixels(photos, value_range), output)
+
+    forms = {linear.layer: (photos, (value_range, linear)) for linear in missing}
+    return _held(model, (photos, value_range), forms, labels, output, given, ask_with)
 
 
 def _held(model, as_given, forms, labels, output, given, asking=None):

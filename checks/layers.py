@@ -14,6 +14,7 @@ from visualize.answers import logits_in
 WATCHED = (*recording.CONVOLUTIONS, *recording.JOINS, keras.layers.Dense)
 DRAWN = 50_000  # values to compare with
 UNIFORM, TRUNCATED = 1.8, 2.5  # the largest value of such, in standard deviations, at most
+RARE = 1e-4  # chance that what was drawn is told from it; the bound, too, is passed by training
 KERNELS = ("kernel", "depthwise", "pointwise")  # names of initialisers
 
 
@@ -39,8 +40,8 @@ def leaf_layers(model):
 def untrained_layer(model):
     """A list of Drawn: layers whose biases are still exactly 0, or that have none, and whose kernel
     cannot be told from one that its initialiser, or Keras' usual one, draws: by the distribution of
-    its values (Kolmogorov and Smirnov, at 1 %), and by their bound or, where there is none, by its
-    largest singular value. So are layers all of whose filters are the same: they were drawn so, and
+    its values (Kolmogorov and Smirnov), and by their bound or, where there is none, by its largest
+    singular value. So are layers all of whose filters are the same: they were drawn so, and
     no training tells them apart.
     """
     found = []
@@ -114,7 +115,7 @@ def _is_drawn(kernel, initialiser):
     if largest < UNIFORM:
         limit = np.sqrt(3) * _spread(initialiser, kernel.shape, draw)
         inside = np.abs(kernel).max() <= limit * 1.0001
-        fits = kstest(kernel.ravel(), "uniform", (-limit, 2 * limit)).pvalue > 0.01
+        fits = kstest(kernel.ravel(), "uniform", (-limit, 2 * limit)).pvalue > RARE
         return bool(inside and fits)
     if kstest(kernel.ravel(), draw.ravel()).pvalue <= 0.01:
         return False
@@ -236,6 +237,60 @@ def no_activation(model):
         if end and plain and not acts and count > 1:
             return count
     return 0
+
+
+class Linear(NamedTuple):
+    """A place where weights act on weights without an activation, in a net that has some."""
+
+    layer: str  # behind which it would be
+    activation: object  # the first of the others
+
+
+def linear_layers(model):
+    """A list of Linear: between two layers with kernels lies nothing but PLAIN ones, none of which
+    activates, though another does.
+    """
+    if type(model).__module__.partition(".")[0] != "keras":
+        return []
+    entries = recording.survey(model)
+    found = [entry.layer() for entry in entries]
+    kernels = [i for i, layer in enumerate(found) if kernels_of(layer)]
+    acts = [
+        _activation(layer) or (entry.activated and layer) for entry, layer in zip(entries, found)
+    ]
+    usual = [act for act in acts[: max(kernels, default=0)] if act and not _weights(act)]
+    missing = []
+    for i, after in zip(kernels, kernels[1:]):
+        between = range(i, after)
+        plain = all(isinstance(found[k], (*PLAIN, keras.layers.Activation)) for k in between)
+        if usual and plain and not any(acts[i:after]):
+            behind = [k for k in between if isinstance(found[k], recording.NORMALISATIONS)]
+            missing.append(Linear(entries[(behind or [i])[-1]].name, usual[0]))
+    return missing
+
+
+def _activation(layer):
+    """The function that a layer applies to what it returns, None if that stays as it is."""
+    function = getattr(layer, "activation", None)
+    return None if function == keras.activations.linear else function
+
+
+def _weights(act):
+    return getattr(act, "weights", [])
+
+
+def with_activation(model, linear, images, output=None):
+    """Logits (n, classes) with an activation where one is missing, at a Linear. The model stays as
+    it is.
+    """
+    layer = next(e.layer() for e in recording.survey(model) if e.name == linear.layer)
+    given = layer.call
+    try:
+        vars(layer)["call"] = lambda *args, **named: linear.activation(given(*args, **named))
+        images = visualize.check_images(model, images)
+        return recording.in_batches(lambda some: logits_in(model, some, output), images)
+    finally:
+        vars(layer).pop("call", None)
 
 
 class Zeroed(NamedTuple):

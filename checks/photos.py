@@ -14,6 +14,7 @@ from photo_checks import THUMB, Photo, group_duplicates
 from .inputs import SCREENS, ask, screened
 from .statistics import SURE, auc
 
+EMPTY = 2  # of 255: what the pixels of a photo without anything on it differ by
 NATURAL = 0.01  # of the photos trained on have a twin among them
 CHANCE = 0.001  # that there are as many copies although no photo was trained on (Fisher's test)
 SAMPLE = 500  # of the photos trained on, that are looked at for twins
@@ -29,6 +30,11 @@ CUE = 0.75  # skill with which brightness and the like tell the classes apart by
 ALONE = 0.2  # of what it tells of one class, at most, it may tell of the others
 FRAME = 0.15  # of the sides: the outer part of a photo, where that is measured
 TINY = 12  # pixels, at which patches are compared
+
+
+def blank(photos):
+    """(n,) bool: photos (n, h, w, c) with nothing on them, as where a file could not be read."""
+    return np.ptp(photos, (1, 2)).max(-1) <= EMPTY
 
 
 class Copy(NamedTuple):
@@ -160,18 +166,29 @@ def _fingerprint(photo):
 
 
 class Memory(NamedTuple):
-    """Accuracy on the photos that were trained on and on others."""
+    """Accuracy on the photos that were trained on, each class counting as among the others, and on
+    these.
+    """
 
     trained: float
     others: float
     low: float  # of the difference, at SURE standard errors
 
 
-def memorised(right_trained, right_others):
-    """A Memory, from whether each photo is right (n,)."""
-    a, b = np.asarray(right_trained, float), np.asarray(right_others, float)
-    error = np.sqrt(a.var() / len(a) + b.var() / len(b) + 1e-6)
-    return Memory(float(a.mean()), float(b.mean()), float(a.mean() - b.mean() - SURE * error))
+def memorised(right_trained, labels_trained, right_others, labels_others):
+    """A Memory, from whether each photo is right (n,) and the labels (n,). A class that was not
+    trained on, or is not among the others, does not count.
+    """
+    sets = (right_trained, labels_trained), (right_others, labels_others)
+    classes = np.intersect1d(labels_trained, labels_others)
+    counts = np.array([np.sum(labels_others == k) for k in classes])
+    weights, means, squares = counts / counts.sum(), [], 0
+    for right, labels in sets:
+        parts = [np.asarray(right, float)[labels == k] for k in classes]
+        means.append(float(sum(w * part.mean() for w, part in zip(weights, parts))))
+        squares += sum(w**2 * part.var() / len(part) for w, part in zip(weights, parts))
+    low = means[0] - means[1] - SURE * np.sqrt(squares + 1e-6)
+    return Memory(*means, float(low))
 
 
 class Noise(NamedTuple):

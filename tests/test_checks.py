@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 from scipy.special import logsumexp
+from scipy.stats import kstest
 from test_diagnose import any_place_reader, colours, corner_reader, reads, red, with_a_corner
 
 import diagnose
@@ -1592,7 +1593,7 @@ def test_photos_on_the_side_keep_their_size():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shrunk_photos_are_mirrored_at_their_edges(channels):
     pictures = textured(2, 50)[:, :40, :, :channels]
-    found = inputs.shrunk(pictures)
+    found = inputs.shrunk(pictures, 0.6)
     assert found.shape == pictures.shape
     small = cv2.resize(pictures[0], (30, 24), interpolation=cv2.INTER_AREA).reshape(24, 30, -1)
     np.testing.assert_allclose(found[0, 8:32, 10:40], small, atol=1e-3)
@@ -1614,7 +1615,7 @@ def test_each_change_of_the_photos_is_made_for_other_sizes_too():
         ("input_scale", inputs.VALUES),
         ("channel_order", inputs.COLOURS),
         ("flipped_or_rotated", inputs.TURNS),
-        ("resize", inputs.SIZES),
+        ("resize", inputs.SIZES | inputs.PROPORTIONS),
     ):
         for form, change in forms.items():
             case = case_of(reddish(), pictures, labels)
@@ -1622,7 +1623,7 @@ def test_each_change_of_the_photos_is_made_for_other_sizes_too():
             np.testing.assert_array_equal(case.photos, change(pictures))
             np.testing.assert_array_equal(ways["way"], change(pictures[:, ::-1]))
             assert case.value_range == (0, 1)
-    assert len(inputs.CHANGES) == 8
+    assert len(inputs.CHANGES) == 11
 
 
 @pytest.mark.parametrize(
@@ -1724,3 +1725,315 @@ def test_stored_statistics_stay_where_asking_fails(monkeypatch):
     with pytest.raises(MemoryError):
         weights.with_batch_statistics(net, pictures)
     assert "call" not in vars(net.get_layer("norm"))
+
+
+# ------------------------------------------------------------------- a missing activation, and more
+
+
+def as_colours_vary(*inner):
+    """A net that knows photos whose halves are red and blue from grey ones, if what `inner` gives,
+    red less blue, is cut off at 0: the mean of it is 0 for both.
+    """
+    net = net_of(
+        layers.Conv2D(3, 1, activation="relu", name="first"),
+        layers.Conv2D(1, 1, use_bias=False, name="second"),
+        *inner,
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(1, activation="sigmoid", name="answer"),
+    )
+    net.get_layer("first").set_weights([np.eye(3)[None, None], np.full(3, 0.01)])
+    net.get_layer("second").set_weights([np.reshape([1.0, 0, -1], (1, 1, 3, 1))])
+    net.get_layer("answer").set_weights([np.array([[60.0]]), np.array([-4.0])])
+    return net
+
+
+def halves(count=120):
+    generator = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    pictures = generator.normal(128, 8, (count, SIDE, SIDE, 3))
+    sides = np.where(np.arange(SIDE) < SIDE // 2, 1, -1)[:, None] * np.array([1, 0, -1])
+    pictures += labels[:, None, None, None] * 40 * sides
+    return np.float32(np.clip(pictures, 0, 255)), labels
+
+
+def test_an_activation_that_was_forgotten_is_named():
+    pictures, labels = halves()
+    net = as_colours_vary()
+    given = [weight.copy() for weight in net.get_weights()]
+    case = case_of(net, pictures, labels)
+    diagnose.about_layers(case)
+    assert last(case, "no_activation")[0] == "suspicious"
+    diagnose.about_inputs(case, {})
+    said, message = last(case, "no_activation")
+    assert said == "fault" and "With an activation behind second, 100.0% are right" in message
+    assert {verdict(case, cause) for cause in diagnose.INPUTS} == {"fine"}
+    assert verdict(case, "batch_statistics") == "fine"
+    found = inputs.no_activation(net, pictures, labels, (0, 1))
+    whole = as_colours_vary(layers.ReLU())
+    np.testing.assert_allclose(found.logits, visualize.logits(whole, case.images), atol=1e-4)
+    assert all(np.array_equal(a, b) for a, b in zip(given, net.get_weights()))
+    np.testing.assert_array_equal(visualize.logits(net, case.images), case.logits)
+
+
+def test_a_layer_that_needs_no_activation_is_left_alone():
+    pictures, labels = colours(120)
+    net = as_colours_vary()
+    net.get_layer("answer").set_weights([np.array([[30.0]]), np.array([0.0])])  # red or blue
+    case = case_of(net, pictures, labels)
+    assert np.mean(case.logits.argmax(1) == labels) > 0.9
+    diagnose.about_layers(case)
+    diagnose.about_inputs(case, {})
+    assert verdict(case, "no_activation") == "suspicious"
+
+
+LINEAR = layers.Activation("linear")
+
+
+@pytest.mark.parametrize(
+    ("inner", "missing"),
+    [
+        (lambda: [CONV(4, 3, name="a"), RELU(), CONV(4, 3, name="b")], ["b"]),
+        (lambda: [CONV(4, 3, name="a"), RELU(), CONV(4, 3, name="b"), RELU()], []),
+        (lambda: [CONV(4, 3, name="a"), POOL(), CONV(4, 3, activation="relu", name="b")], ["a"]),
+        (
+            lambda: [
+                *(CONV(4, 3, name="a"), layers.BatchNormalization(name="n")),
+                *(layers.Activation("linear"), CONV(4, 3, activation="relu", name="b")),
+            ],
+            ["n"],
+        ),
+        (lambda: [CONV(4, 3, name="a"), layers.GroupNormalization(2), CONV(4, 3), RELU()], []),
+        (lambda: [CONV(4, 3, name="a"), CONV(4, 3, name="b")], []),  # no other has any
+        (lambda: [CONV(4, 3, activation="tanh", name="a"), CONV(4, 3, name="b")], ["b"]),
+        (lambda: [CONV(4, 3, name="a"), layers.PReLU(), CONV(4, 3, name="b")], []),  # with weights
+    ],
+)
+def test_layers_behind_which_an_activation_is_missing(inner, missing):
+    net = net_of(*inner(), layers.GlobalAveragePooling2D(), layers.Dense(2, name="answer"))
+    assert [linear.layer for linear in weights.linear_layers(net)] == missing
+
+
+def test_the_activation_is_that_of_the_others():
+    net = net_of(CONV(4, 3, activation="tanh"), CONV(4, 3, name="b"), FLAT(), layers.Dense(2))
+    (linear,) = weights.linear_layers(net)
+    assert linear.activation is keras.activations.tanh
+    some = np.random.default_rng(0).uniform(size=(3, SIDE, SIDE, 3)).astype(np.float32)
+    whole = keras.Sequential([*net.layers[:2], layers.Activation("tanh"), *net.layers[2:]])
+    whole.build((None, SIDE, SIDE, 3))
+    expected = visualize.logits(whole, some)
+    np.testing.assert_allclose(weights.with_activation(net, linear, some), expected, atol=1e-5)
+    assert np.abs(visualize.logits(net, some) - expected).max() > 1e-3
+
+
+def test_many_layers_without_an_activation_are_meant_so():
+    linear = [CONV(4, 1) for _ in range(4)]
+    net = net_of(CONV(4, 1, activation="relu"), *linear, FLAT(), layers.Dense(2, "softmax"))
+    assert len(weights.linear_layers(net)) == 4
+    pictures, labels = colours(40)
+    assert inputs.no_activation(net, pictures, labels, (0, 1)) is None
+    case = case_of(net, pictures, labels)
+    diagnose.about_layers(case)
+    assert verdict(case, "no_activation") == "fine"
+
+
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.parts = [CONV(4, 3, activation="relu"), CONV(4, 3), FLAT(), layers.Dense(2)]
+
+    def call(self, images):
+        for part in self.parts:
+            images = part(images)
+        return images
+
+
+def test_what_a_model_of_its_own_class_does_between_layers_is_not_known():
+    net = Own()
+    net(np.zeros((1, SIDE, SIDE, 3), np.float32))
+    assert weights.linear_layers(net) == []
+
+
+def test_a_large_kernel_that_was_drawn_is_known_however_it_came_out():
+    """Of a thousand uniform draws ten lie so badly that a test at 1 % would tell them apart."""
+    limit = np.sqrt(6 / (9 * 64))
+    unlikely = 0
+    for seed in range(300):
+        initialiser = keras.initializers.GlorotUniform(seed=seed)
+        kernel = np.asarray(initialiser((3, 3, 32, 32)))
+        low = kstest(kernel.ravel(), "uniform", (-limit, 2 * limit)).pvalue
+        unlikely += low < 0.01
+        if low < 0.02:
+            assert weights._is_drawn(kernel, initialiser)
+            assert not weights._is_drawn(kernel * 1.02, initialiser)
+            inside = np.sign(kernel) * limit * (np.abs(kernel) / limit) ** 1.1
+            assert not weights._is_drawn(inside, initialiser)
+    assert unlikely
+
+
+@pytest.mark.parametrize("axis", [-1, 0])
+def test_a_softmax_over_the_batch_is_no_head(axis):
+    pictures, labels = colours(60)
+    net = net_of(
+        CONV(2, 1, activation="relu", name="conv"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(2, name="answer"),
+        layers.Softmax(axis=axis),
+    )
+    net.get_layer("conv").set_weights([np.eye(3)[None, None, :, ::2], np.full(2, 0.01)])
+    net.get_layer("answer").set_weights([20 * np.eye(2)[::-1], np.zeros(2)])
+    case = case_of(net, pictures, labels)
+    diagnose.about_layers(case)
+    diagnose.about_inputs(case, {})
+    assert verdict(case, "output_head") == ("fault" if axis == 0 else "fine")
+
+
+# ---------------------------------------------------------------------------------- blank photos
+
+
+def test_photos_without_anything_on_them():
+    pictures = np.full((6, 8, 10, 3), 40, np.uint8)
+    pictures[1] = 0
+    pictures[2] = np.uint8([10, 200, 30])  # of one colour
+    pictures[3, 2, 3] = 42  # hardly anything
+    pictures[4, 2, 3, 1] = 43  # one pixel
+    pictures[5, :, :, 2] = np.arange(10)
+    assert photos.blank(pictures).tolist() == [True, True, True, True, False, False]
+    assert photos.blank(pictures[..., :1]).tolist() == [True] * 6
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "fine"), (1, "suspicious"), (12, "fault")])
+def test_blank_photos_are_named_and_left_out(count, said):
+    pictures, labels = colours(120)
+    pictures = pictures.copy()
+    pictures[:count] = 0
+    report = diagnose.diagnose(
+        reddish(), pictures, labels, value_range=(0, 1), ways={"another": pictures.copy()}
+    )
+    found = next(f for f in report["findings"] if f.cause == "blank_photos")
+    assert found.verdict == said and found.value == pytest.approx(count / 120)
+    assert report["photos"] == 120 - count and report["accuracy"] > 0.9
+    faults = [f.cause for f in report["findings"] if f.verdict == "fault"]
+    assert faults[:1] == (["blank_photos"] if said == "fault" else ["shortcut"])  # their tint
+
+
+def test_where_nearly_all_photos_are_blank_none_is_left_out():
+    pictures, labels = colours(60)
+    pictures = np.where(np.arange(60)[:, None, None, None] < 50, 7, pictures)
+    report = diagnose.diagnose(reddish(), pictures, labels, value_range=(0, 1))
+    assert report["photos"] == 60
+    assert report["findings"][0].cause == "blank_photos"
+    assert "left out" not in report["findings"][0].message
+
+
+# --------------------------------------------------------------------------------- proportions
+
+
+def test_scaled_photos_keep_their_middle():
+    pictures = textured(2, 48)[:, :36]
+    wide = inputs.scaled(pictures, 1, 2)
+    assert wide.shape == pictures.shape
+    expected = cv2.resize(pictures[0], (96, 36), interpolation=cv2.INTER_LINEAR)[:, 24:72]
+    np.testing.assert_allclose(wide[0], expected, atol=1e-3)
+    low = inputs.scaled(pictures, 0.5, 1)
+    small = cv2.resize(pictures[1], (48, 18), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(low[1, 9:27], small, atol=1e-3)
+    np.testing.assert_allclose(low[1, 8], low[1, 10])
+    np.testing.assert_allclose(inputs.scaled(pictures, 1, 1), pictures)
+
+
+def spot_reader(count=160, rows=1.0, columns=1.0):
+    """Photos with a spot above and to the right of the middle, or with none, scaled by so much, and
+    a net that looks where it is in photos that are not.
+    """
+    generator = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    pictures = generator.normal(100, 12, (count, 24, 24, 1))
+    pictures[labels == 1, 4:6, 18:20] += 60
+    net = net_of(
+        layers.Flatten(), layers.Dense(1, activation="sigmoid", name="answer"), side=24, channels=1
+    )
+    kernel = np.zeros((24, 24))
+    kernel[4:6, 18:20] = 20
+    net.get_layer("answer").set_weights([kernel.reshape(-1, 1), np.array([-40.0])])
+    net.get_layer("answer").bias.assign([-20 * 4 * 130 / 255])
+    return net, inputs.scaled(np.float32(np.clip(pictures, 0, 255)), rows, columns), labels
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "best"),
+    [
+        (1, 1, None),
+        (1, 0.75, inputs.WIDER),
+        (0.75, 1, inputs.TALLER),
+    ],
+)
+def test_squeezed_photos_are_stretched_again(rows, columns, best):
+    net, pictures, labels = spot_reader(rows=rows, columns=columns)
+    held = inputs.resize(net, pictures, {}, labels, (0, 1))
+    assert held.best == best
+    if best:
+        case = case_of(net, pictures, labels)
+        diagnose.about_inputs(case, {})
+        assert verdict(case, "resize") == "fault"
+        np.testing.assert_allclose(case.photos, inputs.PROPORTIONS[best](pictures))
+
+
+@pytest.mark.parametrize(
+    ("wide", "tall", "best"),
+    [
+        (2.0, 0.2, inputs.WIDER),
+        (2.0, 1.0, inputs.WIDER),
+        (2.0, 2.0, None),  # as where a net sees better what is larger: no matter of proportions
+        (0.2, 2.0, inputs.TALLER),
+        (1.1, 0.2, None),  # by chance
+    ],
+)
+def test_proportions_matter_where_one_is_better_and_not_the_other(monkeypatch, wide, tall, best):
+    labels = np.arange(300) % 2
+    pictures = textured(300, 8)
+    noise = np.random.default_rng(0).normal(size=(3, 300))
+    given, *changed = (two((2 * labels - 1) * x + n) for x, n in zip((1.0, wide, tall), noise))
+    known = {form: change(pictures)[0] for form, change in inputs.PROPORTIONS.items()}
+
+    def ask(model, some, value_range, output=None):
+        assert len(some) == 300
+        ways = [np.array_equal(some[0], first) for first in known.values()]
+        return changed[ways.index(True)] if any(ways) else given
+
+    monkeypatch.setattr(inputs, "ask", ask)
+    monkeypatch.setattr(inputs, "screened", lambda labels, *every: np.ones(len(labels), bool))
+    held = inputs.resize(None, pictures, {}, labels, (0, 1), None, given)
+    assert held.best == best
+
+
+# ------------------------------------------------------------------- which of two explanations
+
+
+@pytest.mark.parametrize(
+    ("gain", "sure", "said"), [(4.0, True, "fault"), (4.0, False, "fine"), (3.0, True, "fine")]
+)
+def test_wrong_labels_need_less_where_it_is_too_sure_anyway(monkeypatch, gain, sure, said):
+    pictures, labels = colours(200)
+    case = case_of(reddish(), pictures, labels, with_wrong(labels, 40))
+    noise = photos.Noise(66, 20, 0.1, 0.5, 0.2, 0.2, gain, [0, 1])
+    monkeypatch.setattr(photos, "label_noise", lambda *given: noise)
+    monkeypatch.setattr(photos, "shortcut", lambda *given, **named: {})
+    monkeypatch.setattr(photos, "transplant", lambda *given: [])
+    if sure:
+        case.add("overconfident", "fault", "")
+    diagnose.about_photos(case, None)
+    assert verdict(case, "label_noise") == said
+
+
+@pytest.mark.parametrize(
+    ("share", "first"), [(0.9, "threshold"), (0.7, "constant_answer"), (0.5, "constant_answer")]
+)
+def test_a_class_that_is_nearly_all_there_was_in_training(share, first):
+    pictures, labels = colours(120)
+    trained, _ = colours(200)
+    case = case_of(reddish(), pictures, labels, two(np.linspace(-2, -1, 120)))
+    diagnose.about_answers(case)
+    assert case.report()["findings"][0].cause == "constant_answer"
+    diagnose.about_photos(case, (trained, np.int64(np.arange(200) >= 200 * share)))
+    faults = [f.cause for f in case.report()["findings"] if f.verdict == "fault"]
+    assert faults[0] == first

@@ -480,9 +480,21 @@ def test_drawings_that_are_alike_are_no_copies():
 
 
 def test_memory():
-    found = photos.memorised(np.ones(300), np.arange(300) % 4 > 0)
-    assert (found.trained, found.others) == (1, 0.75) and 0.1 < found.low < 0.25
-    assert photos.memorised(np.ones(300), np.ones(300)).low < 0
+    labels = np.arange(300) % 3
+    found = photos.memorised(np.ones(300), labels, np.arange(300) % 4 > 0, labels)
+    assert (found.trained, found.others) == pytest.approx((1, 0.75)) and 0.1 < found.low < 0.25
+    assert photos.memorised(np.ones(300), labels, np.ones(300), labels).low < 0
+
+
+def test_memory_counts_classes_as_they_are_among_the_others():
+    trained, others = np.repeat([0, 1, 2], [180, 20, 50]), np.repeat([0, 1], [30, 90])
+    found = photos.memorised(trained == 0, trained, others == 0, others)
+    assert (found.trained, found.others) == (0.25, 0.25) and found.low < 0
+    right = trained == 0
+    right[180:190] = True  # half of class 1
+    found = photos.memorised(right, trained, others == 0, others)
+    assert (found.trained, found.others) == (0.25 + 0.75 * 0.5, 0.25)
+    assert found.low == pytest.approx(0.375 - 3.3 * np.sqrt(0.75**2 * 0.25 / 20 + 1e-6))
 
 
 def test_wrong_labels_differ_from_weak_answers():

@@ -16,6 +16,9 @@ def _silenced():
         os.close(stderr)
 
 
+# Of what it writes later, while a model runs, errors of its own optimisers would be shown, though
+# they end in nothing but a slower way; what fails is raised in any case.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _silenced():
     import keras  # noqa: F401
     import tensorflow as tf
