@@ -48,6 +48,7 @@ LIMITS = {
     "leak": 0.01,  # of the photos
     "memorised": 0.1,  # accuracy
     "shortcut": 0.1,  # accuracy
+    "unlike": 0.05,  # accuracy, on photos trained on, for `_unlike_training`
     "twins": 3,  # other photos with the patch that turns those of other classes, for shortcut
     "label_noise": 0.03,  # of the photos of which the net is surest, or of all
     "saturated_answer": 0.05,  # of the saturated answers are wrong
@@ -74,6 +75,15 @@ EVEN = 0.75  # as often wrong when sure: wrong labels, and no net that knows pho
 EXPLAINS = 6  # in log-likelihood: twice that is beyond chance at 0.05 % (one degree of freedom)
 LIKELIER = 3.5  # the same, where the net is found to be too sure anyway: which of the two is it?
 HESITATES = 0.08  # of the photos have a small margin: a net too weak to judge labels
+
+
+UNLIKE = {  # cause, and what the photos are, beside those trained on
+    "light": ("input_scale", "lighter or darker than"),
+    "contrast": ("input_scale", "of another contrast than"),
+    "tint": ("channel_order", "of another tint than"),
+    "colour": ("channel_order", "less colourful than"),
+    "sharpness": ("resize", "less sharp, or sharper or noisier, than"),
+}
 
 
 class Finding(NamedTuple):
@@ -158,6 +168,7 @@ def examine(
     left = ~blank if enough(labels[~blank]) else np.ones(len(labels), bool)
     ways = {way: resized[left] for way, resized in ways.items()}
     case = Case(model, photos_[left], labels[left], value_range, output, answer)
+    case.train = train
     share, limit = blank.mean(), LIMITS["blank_photos"]
     message = f"{blank.sum()} of {len(blank)} photos are of one colour all over"
     message += ", and left out." if not left.all() else "."
@@ -168,7 +179,7 @@ def examine(
         (about_inputs, (ways,)),
         (about_activations, ()),
         (about_answers, ()),
-        (about_photos, (train,)),
+        (about_photos, ()),
     ]
     for step, more in progress(steps) if progress else steps:
         step(case, *more)
@@ -182,11 +193,13 @@ class Case:
         self.model, self.photos, self.labels = model, photos_, labels
         self.value_range, self.output, self.answer = value_range, output, answer
         self.findings, self.accuracy, self.skill = [], None, None
+        self.train = None  # photos and labels that were trained on
         self.logits = self.probabilities = None
         self.given = photos_, value_range  # before any cure
         self.untrained = self.drawn = False  # most weights; some, beyond doubt
         self.mislabelled, self.copies = [], []
         self.intervention = self.patch = None  # what showed a shortcut
+        self.alike = None  # makes photos trained on like the others
 
     def report(self):
         """What `diagnose` returns. Of several findings on one cause the last counts."""
@@ -327,6 +340,8 @@ def about_inputs(case, ways):
         )
         case.add("batch_statistics", "fault", message, again.alone, limit)
         return
+    if _unlike_training(case):
+        return
     found = _of_the_net(case)
     batch = found["batch_statistics"]
     if _unfit(case, -np.inf, found):
@@ -335,6 +350,29 @@ def about_inputs(case, ways):
         case.add("batch_statistics", "fine", "The net has no batch normalisation.")
     else:
         _told(case, "batch_statistics", batch, OF_THE_NET["batch_statistics"])
+
+
+def _unlike_training(case):
+    """Whether the photos differ from those trained on in what costs the net its answers: then that
+    is told.
+    """
+    if case.train is None or case.has(*INPUTS):
+        return False
+    given = case.photos, *case.train, case.value_range, case.output
+    found, limit = photos.unlike_training(case.model, *given), LIMITS["unlike"]
+    worst = found[0] if found else None
+    right = np.mean(case.logits.argmax(1) == case.labels)
+    if not worst or worst.loss.low <= limit or right > worst.loss.accuracy - limit:
+        return False
+    cause, words = UNLIKE[worst.what]
+    message = (
+        f"These photos are {words} those trained on (told apart with a skill of {worst.told:.2f}). "
+        f"With the same done to those, {worst.loss.left:.1%} of them are right instead of "
+        f"{worst.loss.accuracy:.1%}."
+    )
+    case.add(cause, "fault", message, worst.loss.low, limit)
+    case.alike = worst.alike
+    return True
 
 
 def _order_is_wrong(case, knows=0.0):
@@ -358,6 +396,8 @@ def _unfit(case, worth, found=None):
     best = max(won, key=lambda cause: won[cause].worth, default=None)
     if best is None or won[best].worth <= worth + UNFIT:
         return False
+    if best == "batch_statistics" and _unlike_training(case):  # which explains that, too
+        return True
     _told(case, best, won[best], OF_THE_NET[best])
     told = {finding.cause for finding in case.findings}
     for cause in (*INPUTS, "batch_statistics"):
@@ -444,7 +484,7 @@ def about_answers(case):
     case.skill, low, high = answers.interval(case.logits, labels)
     skill = f"The skill is {case.skill:.3f} ({low:.3f} to {high:.3f}; one half is chance)."
     roots = "not_finite", "output_head", "no_activation", "untrained_layer", "dead_filters"
-    explained = case.has(*roots, "batch_statistics")
+    explained = case.has(*roots, "batch_statistics") or case.alike
     two = case.answer.classes == 2
     turned = high < LIMITS["class_order"] if two else _order_is_wrong(case)
     case.add("class_order", "fault" if turned else "fine", skill, high, LIMITS["class_order"])
@@ -508,7 +548,7 @@ def _about_threshold(case, low):
     verdict = "fine"
     if off:
         explained = case.has("no_activation", "dead_filters", "batch_statistics")
-        verdict = "suspicious" if explained else "fault"
+        verdict = "suspicious" if explained or case.alike else "fault"
     linear = case.answer.kind == "sigmoid" and not case.answer.applied
     if linear and answers.is_probability(case.logits[:, 1], off and other.shifts[1] / -2):
         message = "It is linear, and its answers lie around 0 to 1: it was trained to be a "
@@ -530,15 +570,16 @@ def _about_labels(case, probabilities, low):
         case.add("output_head", "fault", message, total, limit)
 
 
-def about_photos(case, train):
+def about_photos(case):
     """What the photos have to do with it."""
-    labels = case.labels
+    labels, train = case.labels, case.train
     if case.accuracy is None:
         return
     right = case.logits.argmax(1) == labels
     noise = photos.label_noise(case.logits, labels)
     roots = "not_finite", "untrained_layer", "batch_statistics", "class_order", "constant_answer"
-    able = not case.has("at_chance", *roots) and case.skill >= inputs.KNOWS + 0.05
+    able = not (case.alike or case.has("at_chance", *roots))
+    able = able and case.skill >= inputs.KNOWS + 0.05
     limit = LIMITS["label_noise"]
     clear = noise.low > limit and noise.near < HESITATES
     least = LIKELIER if case.has("saturated_answer", "overconfident") else EXPLAINS
@@ -550,7 +591,8 @@ def about_photos(case, train):
         message = f"{len(copies)} of the photos were trained on, {mirrored} of them mirrored."
         verdict = "fault" if share > limit and len(copies) > 1 else "suspicious"
         case.add("leak", verdict if copies else "fine", message, share, limit)
-        logits = inputs.ask(case.model, train[0], case.value_range, case.output)
+        trained = case.alike(np.float32(train[0])) if case.alike else train[0]
+        logits = inputs.ask(case.model, trained, case.value_range, case.output)
         memory = photos.memorised(logits.argmax(1) == train[1], train[1], right, labels)
         message = (
             f"Of the photos trained on {memory.trained:.1%} are right, else {memory.others:.1%}."
@@ -599,19 +641,24 @@ def about_photos(case, train):
 
 
 def _about_balance(case, trained):
-    """Whether a net that answers one class only has learned of its training how frequent it is."""
-    counts = np.bincount(trained, minlength=case.answer.classes) / len(trained)
-    k = int(np.bincount(case.logits.argmax(1)).argmax())
-    more = counts[k] - np.mean(case.labels == k)
-    if case.has("constant_answer") and counts[k] > MOST and more > UNEVEN:
-        message = (
-            f"Class {k} is the answer to (nearly) all photos. It is {counts[k]:.0%} of those that "
-            f"were trained on, and {np.mean(case.labels == k):.0%} of these."
-        )
-        case.add("threshold", "fault", message, more, UNEVEN)
-        for finding in tuple(case.findings):
-            if finding.cause in ("constant_answer", "at_chance") and finding.verdict == "fault":
-                case.add(finding.cause, "suspicious", finding.message, finding.value, finding.limit)
+    """Whether a net that answers one class only has learned of its training how frequent it is;
+    then that explains the rest.
+    """
+    answered = case.logits.argmax(1)
+    k = int(np.bincount(answered).argmax())
+    share, here = np.mean(trained == k), np.mean(case.labels == k)
+    constant = np.mean(answered == k) > LIMITS["constant_answer"]
+    if not (constant and share > MOST and share > here + UNEVEN):
+        return
+    message = (
+        f"Class {k} is the answer to (nearly) all photos. It is {share:.0%} of those that were "
+        f"trained on, and {here:.0%} of these."
+    )
+    case.add("threshold", "fault", message, share - here, UNEVEN)
+    for finding in tuple(case.findings):
+        explained = finding.cause in ("constant_answer", "at_chance", "dead_filters")
+        if explained and finding.verdict == "fault":
+            case.add(finding.cause, "suspicious", finding.message, finding.value, finding.limit)
 
 
 def _about_losses(case, losses):

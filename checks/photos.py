@@ -26,9 +26,11 @@ TURNS_MOST = 0.8  # of them
 ALIKE = 0.4  # of the pixels of two patches
 SAME = 24  # values of a pixel, of 255
 LITTLE = 0.05  # accuracy: what costs less on some photos is not tried on all
-CUE = 0.75  # skill with which brightness and the like tell the classes apart by themselves
+CUE = 0.75  # skill with which brightness and the like alone tell classes, or other photos, apart
 ALONE = 0.2  # of what it tells of one class, at most, it may tell of the others
 FRAME = 0.15  # of the sides: the outer part of a photo, where that is measured
+SMALLER = 0.8, 0.65, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15  # times the sides of a photo
+NOISES = 3, 6, 10, 15, 22, 32, 45, 65  # standard deviations, of 255
 TINY = 12  # pixels, at which patches are compared
 
 
@@ -356,6 +358,94 @@ def cues(photos):
         "sharpness taken away": mean / np.maximum(grey[:, outside].std(1), 1),
         "file quality equalised": grid / np.maximum(mean, 1e-6),
     }
+
+
+class Unlike(NamedTuple):
+    """What tells photos from those that were trained on, and what that costs."""
+
+    what: str  # in LOOKS
+    told: float  # area under the curve
+    alike: object  # a function that makes photos that were trained on as these are
+    loss: Loss  # of accuracy on photos trained on, when they are made so
+
+
+# What photos look like: the mean of their pixels, their standard deviation, red less blue, the
+# range of colours in a pixel, and steps between neighbours over that deviation.
+LOOKS = "light", "contrast", "tint", "colour", "sharpness"
+
+
+def unlike_training(model, photos, trained, labels, value_range=(0, 255), output=None):
+    """A list of Unlike, what costs most first: how `photos` differ from the `trained` ones
+    (n, h, w, c), whose `labels` are given. What cannot be told of most photos is left out, and so
+    are more colours, which cannot be added to those trained on.
+    """
+    every = max(1, len(trained) // SAMPLE)
+    trained, labels = np.float32(trained[::every]), labels[::every]
+    own, theirs = _looks(photos), _looks(trained)
+    right, found = ask(model, trained, value_range, output).argmax(1) == labels, []
+    for look, alike in _as_these_are(photos, trained).items():
+        both = np.concatenate([own[look], theirs[look]])
+        told = _area(both, np.arange(len(both)) < len(photos))
+        if told > CUE:
+            after = ask(model, alike(trained), value_range, output).argmax(1) == labels
+            found.append(Unlike(look, float(told), alike, _loss(right, after, labels, None)))
+    return sorted(found, key=lambda one: -one.loss.low)
+
+
+def _looks(photos):
+    """{look: (n,)} for LOOKS."""
+    colours = photos[..., :3] if photos.shape[3] >= 3 else photos[..., :1]
+    grey = colours.mean(-1)
+    spread = grey.std((1, 2))
+    steps = np.abs(np.diff(grey, axis=2)).mean((1, 2))
+    values = (
+        *(grey.mean((1, 2)), spread, (colours[..., 0] - colours[..., -1]).mean((1, 2))),
+        *(np.ptp(colours, -1).mean((1, 2)), steps / np.maximum(spread, 1)),
+    )
+    return dict(zip(LOOKS, values))
+
+
+def _as_these_are(photos, trained):
+    """{look: a function that gives the `trained` photos that of the others}."""
+    own, theirs = ({k: np.median(v) for k, v in _looks(p).items()} for p in (photos, trained))
+    middle = theirs["light"]
+
+    def with_contrast(some):
+        return (some - middle) * own["contrast"] / max(theirs["contrast"], 1) + own["light"]
+
+    changes = dict.fromkeys(
+        ("light", "contrast"), lambda some: np.clip(with_contrast(some), 0, 255)
+    )
+    if photos.shape[3] >= 3:
+        means = (np.median(p.mean((1, 2)), 0)[:3] for p in (photos, trained))
+        shift = np.subtract(*means)
+        shift = np.r_[shift - shift.mean(), np.zeros(photos.shape[3] - 3)]
+        changes["tint"] = lambda some: np.clip(some + shift, 0, 255)
+        if own["colour"] < theirs["colour"]:
+            less = own["colour"] / max(theirs["colour"], 1)
+            changes["colour"] = lambda some: _less_colourful(some, less)
+    # Blurred, or with noise, which makes steps between neighbours, too: as much as fits best.
+    if own["sharpness"] < theirs["sharpness"]:
+        sizes = [[max(2, round(s * side)) for side in photos.shape[1:3]] for s in SMALLER]
+        ways = [
+            lambda p, size=size: np.stack([_blurred(photo, size) for photo in p]) for size in sizes
+        ]
+    else:
+        ways = [lambda p, spread=spread: _noisy(p, spread) for spread in NOISES]
+    sharp = [np.median(_looks(way(trained[:64]))["sharpness"]) for way in ways]
+    changes["sharpness"] = ways[int(np.argmin(np.abs(np.subtract(sharp, own["sharpness"]))))]
+    return changes
+
+
+def _noisy(photos, spread):
+    noise = np.random.default_rng(0).normal(0, spread, photos.shape)
+    return np.float32(np.clip(photos + noise, 0, 255))
+
+
+def _less_colourful(photos, share):
+    colours, rest = photos[..., :3], photos[..., 3:]
+    grey = colours.mean(-1, keepdims=True)
+    return np.concatenate([grey + share * (colours - grey), rest], -1)
 
 
 def _blurred(photo, small):

@@ -374,7 +374,7 @@ def test_the_debugging_notebook_tells_what_was_counted():
     rows = [line for line in table.splitlines() if line.startswith("|")]
     assert len(rows) > 12 and "\n".join(rows) in readme
     named = set(re.findall(r"`([a-z_]+)`", "\n".join(row.split("|")[2] for row in rows)))
-    assert set(diagnose.CAUSES) - named == {"exploding", "no_activation"}
+    assert set(diagnose.CAUSES) - named == {"exploding"}
     assert f"knows {len(diagnose.CAUSES)} causes" in readme
 
 
