@@ -165,14 +165,15 @@ def examine(
         if len(resized) != len(photos_):
             raise ValueError(f"{len(resized)} photos are resized by {way}, not {len(photos_)}.")
     blank = photos.blank(photos_)
-    left = ~blank if enough(labels[~blank]) else np.ones(len(labels), bool)
+    several = len(np.unique(labels[blank])) > 1  # or one class may have nothing on its photos
+    left = ~blank if several and enough(labels[~blank]) else np.ones(len(labels), bool)
     ways = {way: resized[left] for way, resized in ways.items()}
     case = Case(model, photos_[left], labels[left], value_range, output, answer)
     case.train = train
     share, limit = blank.mean(), LIMITS["blank_photos"]
     message = f"{blank.sum()} of {len(blank)} photos are of one colour all over"
     message += ", and left out." if not left.all() else "."
-    verdict = "fault" if share > limit else "suspicious" if share else "fine"
+    verdict = "fault" if share > limit and several else "suspicious" if share else "fine"
     case.add("blank_photos", verdict, message, share, limit)
     steps = [
         (about_layers, ()),
@@ -358,7 +359,7 @@ def _unlike_training(case):
     """
     if case.train is None or case.has(*INPUTS):
         return False
-    given = case.photos, *case.train, case.value_range, case.output
+    given = case.photos, case.labels, case.train, case.value_range, case.output
     found, limit = photos.unlike_training(case.model, *given), LIMITS["unlike"]
     worst = found[0] if found else None
     right = np.mean(case.logits.argmax(1) == case.labels)

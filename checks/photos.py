@@ -374,13 +374,16 @@ class Unlike(NamedTuple):
 LOOKS = "light", "contrast", "tint", "colour", "sharpness"
 
 
-def unlike_training(model, photos, trained, labels, value_range=(0, 255), output=None):
-    """A list of Unlike, what costs most first: how `photos` differ from the `trained` ones
-    (n, h, w, c), whose `labels` are given. What cannot be told of most photos is left out, and so
-    are more colours, which cannot be added to those trained on.
+def unlike_training(model, photos, labels, train, value_range=(0, 255), output=None):
+    """A list of Unlike, what costs most first: how `photos` (n, h, w, c) differ from those that
+    were trained on, `train`, (photos, labels), of which as many of each class are taken as are
+    among the others. What cannot be told of most photos is left out, and so are more colours, which
+    cannot be added to those trained on.
     """
-    every = max(1, len(trained) // SAMPLE)
-    trained, labels = np.float32(trained[::every]), labels[::every]
+    some = _as_frequent(train[1], labels)
+    trained, labels = np.float32(train[0][some]), train[1][some]
+    if not len(trained):
+        return []
     own, theirs = _looks(photos), _looks(trained)
     right, found = ask(model, trained, value_range, output).argmax(1) == labels, []
     for look, alike in _as_these_are(photos, trained).items():
@@ -390,6 +393,18 @@ def unlike_training(model, photos, trained, labels, value_range=(0, 255), output
             after = ask(model, alike(trained), value_range, output).argmax(1) == labels
             found.append(Unlike(look, float(told), alike, _loss(right, after, labels, None)))
     return sorted(found, key=lambda one: -one.loss.low)
+
+
+def _as_frequent(trained, labels, most=SAMPLE):
+    """Indices of the `trained` labels: of each class the first ones, with the same share as among
+    the `labels`, as many as there are; a class that is in one of them only does not count.
+    """
+    classes = np.intersect1d(trained, labels)
+    shares = np.array([np.mean(labels == k) for k in classes])
+    counts = np.array([np.sum(trained == k) for k in classes])
+    total = min([most / max(shares.sum(), 1e-9), *(counts / shares)])
+    parts = [np.flatnonzero(trained == k)[: int(s * total)] for k, s in zip(classes, shares)]
+    return np.sort(np.concatenate([*parts, np.zeros(0, int)]))
 
 
 def _looks(photos):

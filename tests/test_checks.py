@@ -1914,9 +1914,21 @@ def test_blank_photos_are_named_and_left_out(monkeypatch, count, said):
     )
     found = next(f for f in report["findings"] if f.cause == "blank_photos")
     assert found.verdict == said and found.value == pytest.approx(count / 120)
-    assert report["photos"] == 120 - count and report["accuracy"] == 1
+    assert report["photos"] == (120 if count == 1 else 120 - count) and report["accuracy"] > 0.99
     faults = [f.cause for f in report["findings"] if f.verdict == "fault"]
     assert faults == (["blank_photos"] if said == "fault" else [])
+
+
+def test_a_class_with_nothing_on_its_photos_is_none_that_failed_to_load(monkeypatch):
+    monkeypatch.setattr(photos, "shortcut", lambda *given, **named: {})
+    monkeypatch.setattr(photos, "transplant", lambda *given: [])
+    pictures, labels = halves()
+    pictures[labels == 0] = 128
+    net = as_colours_vary(layers.ReLU())
+    report = diagnose.diagnose(net, pictures, labels, value_range=(0, 1))
+    found = next(f for f in report["findings"] if f.cause == "blank_photos")
+    assert found.verdict == "suspicious" and "left out" not in found.message
+    assert report["photos"] == 120 and report["accuracy"] == 1
 
 
 def test_where_nearly_all_photos_are_blank_none_is_left_out():
@@ -2152,9 +2164,9 @@ CHANGED = [
 def test_photos_unlike_those_trained_on(look, drawn, net, change):
     (trained, of_trained), (pictures, labels) = drawn(300, 1), drawn(300, 2)
     net = net()
-    assert photos.unlike_training(net, pictures, trained, of_trained, (0, 1)) == []
+    assert photos.unlike_training(net, pictures, labels, (trained, of_trained), (0, 1)) == []
     changed = np.float32(change(pictures))
-    found = photos.unlike_training(net, changed, trained, of_trained, (0, 1))
+    found = photos.unlike_training(net, changed, labels, (trained, of_trained), (0, 1))
     assert [one.loss.low for one in found] == sorted([one.loss.low for one in found], reverse=True)
     one = next(one for one in found if one.what == look)
     assert one.told > 0.75 and one.loss.low > 0.2 and one.loss.accuracy > 0.85
@@ -2173,7 +2185,8 @@ def test_photos_that_differ_in_what_costs_nothing_are_left_alone():
     (trained, of_trained), (pictures, labels) = colours(300, 1), colours(300, 2)
     case = case_of(reddish(), pictures * 0.6, labels)
     case.train = trained, of_trained
-    (found,) = photos.unlike_training(reddish(), pictures * 0.6, trained, of_trained, (0, 1))[:1]
+    train = trained, of_trained
+    found = photos.unlike_training(reddish(), pictures * 0.6, labels, train, (0, 1))[0]
     assert found.told > 0.9 and found.loss.low < 0.05
     assert not diagnose._unlike_training(case) and case.alike is None and not case.findings
 
@@ -2201,3 +2214,18 @@ def test_what_photos_unlike_those_trained_on_explain():
     faults = [f.cause for f in report["findings"] if f.verdict == "fault"]
     assert faults == ["channel_order"]
     assert next(f for f in report["findings"] if f.cause == "memorised").verdict == "fine"
+
+
+def test_classes_count_as_they_are_among_the_photos():
+    trained = np.repeat([0, 1, 2], [100, 40, 60])
+    labels = np.repeat([0, 1, 3], [30, 60, 10])
+    some = photos._as_frequent(trained, labels)
+    assert np.bincount(trained[some]).tolist() == [20, 40]
+    some = photos._as_frequent(trained, labels, most=30)
+    assert np.bincount(trained[some]).tolist() == [10, 20]
+    assert len(photos._as_frequent(trained, np.array([4, 5]))) == 0
+    pictures, of = colours(40)
+    pictures, of = pictures[of == 1], of[of == 1]  # only the reddish ones
+    train = colours(300, 1)
+    assert photos.unlike_training(reddish(), pictures, of, train, (0, 1)) == []
+    assert photos.unlike_training(reddish(), pictures, of + 5, train, (0, 1)) == []
