@@ -486,6 +486,7 @@ def about_answers(case):
     skill = f"The skill is {case.skill:.3f} ({low:.3f} to {high:.3f}; one half is chance)."
     roots = "not_finite", "output_head", "no_activation", "untrained_layer", "dead_filters"
     explained = case.has(*roots, "batch_statistics") or case.alike
+    _about_cut_photos(case)
     two = case.answer.classes == 2
     turned = high < LIMITS["class_order"] if two else _order_is_wrong(case)
     case.add("class_order", "fault" if turned else "fine", skill, high, LIMITS["class_order"])
@@ -522,11 +523,33 @@ def about_answers(case):
     case.add("overconfident", verdict, message, confidence.low, limit)
 
 
+def _about_cut_photos(case):
+    """Whether photos that seem to be cut short are right less often than the others."""
+    cut, right = photos.cut_short(case.given[0]), case.logits.argmax(1) == case.labels
+    share, limit = float(cut.mean()), LIMITS["blank_photos"]
+    if share <= limit or case.has("blank_photos"):
+        return
+    fewer = photos.fewer(right, cut) < photos.CHANCE
+    message = f"{cut.sum()} of {len(cut)} photos have nothing on their lowest quarter"
+    if not cut.all():
+        message += f"; {right[cut].mean():.1%} of them are right, and {right[~cut].mean():.1%} else"
+    case.add("blank_photos", "fault" if fewer else "suspicious", message + ".", share, limit)
+
+
 def _promote(case, cause):
     """What was suspicious is a fault."""
-    for finding in case.findings:
-        if finding.cause == cause and finding.verdict == "suspicious":
-            case.add(cause, "fault", finding.message, finding.value, finding.limit)
+    _changed(case, (cause,), "suspicious", "fault")
+
+
+def _demote(case, *causes):
+    """What were faults are suspicious only, since another one explains them."""
+    _changed(case, causes, "fault", "suspicious")
+
+
+def _changed(case, causes, before, after):
+    for finding in tuple(case.findings):
+        if finding.cause in causes and finding.verdict == before:
+            case.add(finding.cause, after, finding.message, finding.value, finding.limit)
 
 
 def _about_threshold(case, low):
@@ -551,7 +574,9 @@ def _about_threshold(case, low):
         explained = case.has("no_activation", "dead_filters", "batch_statistics")
         verdict = "suspicious" if explained or case.alike else "fault"
     linear = case.answer.kind == "sigmoid" and not case.answer.applied
-    if linear and answers.is_probability(case.logits[:, 1], off and other.shifts[1] / -2):
+    root = case.has("untrained_layer", "at_chance")
+    cut = off and other.shifts[1] / -2
+    if linear and not root and answers.is_probability(case.logits[:, 1], cut):
         message = "It is linear, and its answers lie around 0 to 1: it was trained to be a "
         message += "probability, so that one half is its threshold, and not 0."
         case.add("output_head", "fault", message)
@@ -605,6 +630,8 @@ def about_photos(case):
             verdict = "suspicious" if mislabelled else verdict
         case.add("memorised", verdict, message, memory.low, limit)
         _about_balance(case, train[1])
+        if case.has("memorised"):
+            _demote(case, "at_chance")  # it has learned, though not what others need
     if not able or case.has("shortcut"):
         return
     message = (
@@ -656,10 +683,7 @@ def _about_balance(case, trained):
         f"trained on, and {here:.0%} of these."
     )
     case.add("threshold", "fault", message, share - here, UNEVEN)
-    for finding in tuple(case.findings):
-        explained = finding.cause in ("constant_answer", "at_chance", "dead_filters")
-        if explained and finding.verdict == "fault":
-            case.add(finding.cause, "suspicious", finding.message, finding.value, finding.limit)
+    _demote(case, "constant_answer", "at_chance", "dead_filters")
 
 
 def _about_losses(case, losses):

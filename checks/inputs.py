@@ -23,6 +23,7 @@ from .statistics import SURE, Comparison, compare, skill
 
 MARGIN = 0.1  # of the skill that is missing: what a better form must bring
 GAIN = 0.02  # accuracy, where it is that which counts
+LARGE = 0.05  # gain in skill that makes up for less accuracy
 P = 0.001  # of a sign test
 SHRINK = 0.75, 0.6  # of the sides
 STRETCH = 4 / 3
@@ -122,7 +123,8 @@ def contest(given, others, labels):
     """A Contest of {form: logits (n, classes)} against the `given` logits.
 
     A form is better if its skill is, or if more of its answers are right (a sign test on the photos
-    that change) and its skill is not clearly lower.
+    that change) and its skill is not clearly lower. Where fewer are right, only a skill that is
+    LARGE by itself counts.
     """
     right = {form: found.argmax(1) == labels for form, found in others.items()}
     skills = {form: float(skill(found, labels)) for form, found in others.items()}
@@ -135,6 +137,7 @@ def contest(given, others, labels):
     no_worse = -comparison.gain < max(comparison.error, MARGIN * (1 - comparison.before))
     more = more and accuracies[1] - accuracies[0] > GAIN and no_worse
     knows = comparison.after - SURE * comparison.error_after > KNOWS
+    knows = knows and (accuracies[0] - accuracies[1] < GAIN or comparison.gain > LARGE)
     if knows and (more or comparison.is_clear(MARGIN * (1 - comparison.before))):
         return Contest(best, best, comparison, accuracies, others[best])
     return Contest(None, best, comparison, accuracies, given)
@@ -200,13 +203,16 @@ def resized_otherwise(photos, ways):
 
 
 def _without_bars(photo):
-    """What lies inside rows and columns of one and the same colour at the edges of a photo."""
-    edges = photo[0].mean(0), photo[:, 0].mean(0)  # colours of the first row and column
-    bars = [np.abs(photo - edge).max((1 - k, 2)) < PLAIN for k, edge in enumerate(edges)]
-    rows, columns = (np.flatnonzero(~plain) for plain in bars)
-    if len(rows) < len(photo) // 4 or len(columns) < photo.shape[1] // 4:
-        return photo
-    return photo[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    """What lies inside the rows and columns at each edge that are of the colour of the edge."""
+    inside = []
+    for rows in (photo, photo.swapaxes(0, 1)):
+        first, last = (
+            np.argmin([*(np.abs(some - some[0].mean(0)).max((1, 2)) < PLAIN), False])
+            for some in (rows, rows[::-1])
+        )
+        inside.append(slice(first, len(rows) - last))
+    found = photo[tuple(inside)]
+    return photo if min(np.divide(found.shape, photo.shape)[:2]) < 1 / 4 else found
 
 
 def batch_statistics(model, photos, labels, value_range=(0, 255), output=None, given=None):

@@ -39,6 +39,20 @@ def blank(photos):
     return np.ptp(photos, (1, 2)).max(-1) <= EMPTY
 
 
+def cut_short(photos):
+    """(n,) bool: photos (n, h, w, c) with nothing on their lowest quarter, though something is on
+    the highest, as where a file ends too early.
+    """
+    quarter = photos.shape[1] // 4
+    return blank(photos[:, -quarter:]) & ~blank(photos[:, :quarter])
+
+
+def fewer(right, some):
+    """The chance that as few of `some` photos are right, if they are like the others (Fisher)."""
+    counts = [[np.sum(right & part), np.sum(~right & part)] for part in (some, ~some)]
+    return float(fisher_exact(counts, "less").pvalue)
+
+
 class Copy(NamedTuple):
     """A photo that is examined and was trained on."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import layers
 from scipy.special import logsumexp
-from scipy.stats import kstest
+from scipy.stats import hypergeom, kstest
 from test_diagnose import any_place_reader, colours, corner_reader, reads, red, with_a_corner
 
 import diagnose
@@ -754,8 +754,20 @@ def test_photos_without_bars_stay():
     middle[:, 10:20] = 0  # inside, and not at the edges
     assert inputs.resized_otherwise(middle, ways) is ways
     noisy = barred(pictures, 4)
-    noisy[:, :4] += np.random.default_rng(0).uniform(0, 30, noisy[:, :4].shape)
+    for bar in np.s_[:, :4], np.s_[:, -4:]:
+        noisy[bar] += np.random.default_rng(0).uniform(0, 30, noisy[bar].shape)
     assert inputs.resized_otherwise(noisy, ways) is ways
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+def test_what_lies_beside_a_photo_at_one_side_is_cut_off(colour):
+    pictures = textured(10, 40)[:, :32]
+    padded = np.full_like(pictures, colour)
+    padded[:, :16, :20] = pictures[:, 8:24, 10:30]
+    cut = inputs.resized_otherwise(padded, {})["cutting off their bars"]
+    for i in range(10):
+        truth = cv2.resize(pictures[i, 8:24, 10:30], (40, 32), interpolation=cv2.INTER_AREA)
+        np.testing.assert_allclose(cut[i], truth, atol=1e-3)
 
 
 def with_bars():
@@ -2229,3 +2241,75 @@ def test_classes_count_as_they_are_among_the_photos():
     train = colours(300, 1)
     assert photos.unlike_training(reddish(), pictures, of, train, (0, 1)) == []
     assert photos.unlike_training(reddish(), pictures, of + 5, train, (0, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("gain", "accuracies", "best"),
+    [
+        (0.03, (0.8, 0.8), True),
+        (0.03, (0.8, 0.75), False),  # a little better told, and fewer are right
+        (0.2, (0.8, 0.75), True),  # as where the threshold is off
+    ],
+)
+def test_a_form_with_fewer_right_answers_has_to_be_much_better(monkeypatch, gain, accuracies, best):
+    labels = np.arange(400) % 2
+    compared = Comparison(0.75, 0.75 + gain, gain / 10, 0.01)
+    monkeypatch.setattr(inputs, "compare", lambda *given: compared)
+    given, other = (
+        np.eye(2)[np.where(np.arange(400) < share * 400, labels, 1 - labels)]
+        for share in accuracies
+    )
+    assert (inputs.contest(given, {"form": other}, labels).best == "form") is best
+
+
+def test_what_was_learned_by_heart_is_not_nothing():
+    pictures, labels = colours(120)
+    trained, of_trained = colours(200, 1)
+    case = case_of(reddish(), pictures, labels, two(np.tile([-1.0, 1, 1, -1], 30)))
+    diagnose.about_answers(case)
+    assert case.has("at_chance")
+    case.train = trained, of_trained  # which the net gets right
+    diagnose.about_photos(case)
+    assert case.has("memorised") and verdict(case, "at_chance") == "suspicious"
+    case = case_of(reddish(), pictures, labels, two(np.tile([-1.0, 1, 1, -1], 30)))
+    diagnose.about_answers(case)
+    case.train = trained, np.random.default_rng(0).permutation(of_trained)  # and these it does not
+    diagnose.about_photos(case)
+    assert not case.has("memorised") and case.has("at_chance")
+
+
+@pytest.mark.parametrize("root", ["untrained_layer", "at_chance", "leak"])
+def test_small_answers_of_a_net_that_knows_nothing_are_no_probabilities(root):
+    pictures, labels = colours(200)
+    net = reads([1.2, 0, -1.2], bias=0.5, head=None)
+    case = case_of(net, pictures, labels)
+    case.add(root, "fault", "")
+    diagnose._about_threshold(case, 0.9)
+    assert (verdict(case, "output_head") == "fault") is (root == "leak")
+
+
+@pytest.mark.parametrize(
+    ("count", "blind", "said"), [(60, True, "fault"), (60, False, "suspicious"), (1, True, "fine")]
+)
+def test_photos_that_are_cut_short_are_named_where_they_cost_answers(count, blind, said):
+    pictures, labels = colours(120)
+    pictures[:count, SIDE // 4 if blind else -SIDE // 4 :] = 128
+    x = np.where((np.arange(120) % 4 < 2) & blind & (np.arange(120) < count), -1.0, 1.0)
+    case = case_of(reddish(), pictures, labels, two(x * (2 * labels - 1)))
+    case.add("blank_photos", "fine", "")
+    diagnose.about_answers(case)
+    assert verdict(case, "blank_photos") == said
+
+
+def test_which_photos_are_cut_short():
+    pictures = textured(6, 16)
+    pictures[1, 12:] = 7
+    pictures[2, 13:] = 7  # too little
+    pictures[3, 12:, 3] = 9  # not all across
+    pictures[4, 12:] = pictures[4, :4] = 200  # at both ends, as on a plain ground
+    pictures[5, :4] = 200
+    assert photos.cut_short(pictures).tolist() == [False, True, False, False, False, False]
+    right, some = np.arange(40) % 2 == 0, np.arange(40) < 20
+    expected = hypergeom(40, 20, 20).cdf(10)
+    assert photos.fewer(right, some) == pytest.approx(expected)
+    assert photos.fewer(~some, some) < 1e-9 < photos.fewer(some, some)
