@@ -49,7 +49,8 @@ LIMITS = {
     "memorised": 0.1,  # accuracy
     "shortcut": 0.1,  # accuracy
     "unlike": 0.05,  # accuracy, on photos trained on, for `_unlike_training`
-    "twins": 3,  # other photos with the patch that turns those of other classes, for shortcut
+    "twins": 4,  # of 7 photos with the patch that turns those of other classes, for shortcut
+    "twins of many": 3,  # of 3 photos, where there are more than four classes
     "label_noise": 0.03,  # of the photos of which the net is surest, or of all
     "saturated_answer": 0.05,  # of the saturated answers are wrong
     "overconfident": 0.05,  # probability
@@ -648,7 +649,7 @@ def about_photos(case):
     )
     if _about_losses(case, losses):
         return
-    twins = LIMITS["twins"]
+    twins = LIMITS["twins" if len(np.unique(labels)) <= 4 else "twins of many"]
     patches = photos.transplant(
         case.model, case.photos, labels, case.value_range, case.output, case.logits, twins
     )
@@ -661,9 +662,9 @@ def about_photos(case):
             f"{rows.start} on, turns {case.patch.turned:.0%} of the photos of other classes into "
             f"that class; so do {case.patch.twins} others, alike or at the same place or edge."
         )
-        verdict = "fault"
-        if len(marked) > len({patch.label for patch in patches}) / 2:
-            message += " So it is in most classes: the things themselves may look all the same."
+        verdict, alike = "fault", {patch.label for patch in patches if patch.twins}
+        if len(alike) > len({patch.label for patch in patches}) / 2:
+            message += " Squares of most classes do: the things themselves may look all the same."
             verdict = "suspicious"
         case.add("shortcut", verdict, message, case.patch.turned, limit)
 

@@ -74,6 +74,11 @@ def _each(photos, change):
     return found.reshape(*found.shape[:3], photos.shape[3])
 
 
+def _converted(photos, code):
+    pixels = np.uint8(np.clip(np.rint(photos), 0, 255))
+    return np.float32(_each(pixels, lambda photo: cv2.cvtColor(photo, code)))
+
+
 # What is done to photos, apart from another value range and other ways to resize the files.
 NEGATIVE = "from white to black"  # as digits are, white on black or black on white
 VALUES = {
@@ -83,11 +88,14 @@ VALUES = {
 COLOURS = {
     "red and blue exchanged": lambda photos: photos[..., ::-1],
     "colour taken away": lambda photos: np.repeat(photos.mean(-1, keepdims=True), 3, -1),
+    "taken for YCrCb": lambda photos: _converted(photos, cv2.COLOR_YCrCb2RGB),
+    "taken for HSV": lambda photos: _converted(photos, cv2.COLOR_HSV2RGB),
 }
 TURNS = {
     "upside down": lambda photos: turned(photos, 2),
     "turned to the left": lambda photos: turned(photos, 1),
     "turned to the right": lambda photos: turned(photos, 3),
+    "mirrored": lambda photos: photos[:, :, ::-1],
 }
 SIZES = {
     f"shrinking them to {share:.0%}, mirrored beyond": lambda photos, share=share: shrunk(
@@ -160,13 +168,15 @@ def input_scale(model, photos, labels, value_range=(0, 255), output=None, given=
 
 
 def channel_order(model, photos, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of the photos with red and blue exchanged, and of grey ones."""
+    """A Contest of the photos with red and blue exchanged, of grey ones, and of what they are if
+    their channels are others than red, green and blue.
+    """
     forms = {form: (change(photos), value_range) for form, change in COLOURS.items()}
     return _held(model, (photos, value_range), forms, labels, output, given)
 
 
 def flipped_or_rotated(model, photos, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of the photos upside down and on either side."""
+    """A Contest of the photos upside down, on either side, and mirrored."""
     forms = {form: (change(photos), value_range) for form, change in TURNS.items()}
     return _held(model, (photos, value_range), forms, labels, output, given)
 

@@ -15,6 +15,7 @@ from .inputs import SCREENS, ask, screened
 from .statistics import SURE, auc
 
 EMPTY = 2  # of 255: what the pixels of a photo without anything on it differ by
+ABRUPT = 0.2  # of the pixels beside what is cut off, at most, are of its colour
 NATURAL = 0.01  # of the photos trained on have a twin among them
 CHANCE = 0.001  # that there are as many copies although no photo was trained on (Fisher's test)
 SAMPLE = 500  # of the photos trained on, that are looked at for twins
@@ -40,11 +41,13 @@ def blank(photos):
 
 
 def cut_short(photos):
-    """(n,) bool: photos (n, h, w, c) with nothing on their lowest quarter, though something is on
-    the highest, as where a file ends too early.
+    """(n,) bool: photos (n, h, w, c) whose lowest quarter at least is of one colour, which ends at
+    once all across, as where a file ends too early; a plain ground behind a thing does not.
     """
-    quarter = photos.shape[1] // 4
-    return blank(photos[:, -quarter:]) & ~blank(photos[:, :quarter])
+    flat = np.abs(photos - photos[:, -1:, :1]).max(-1) <= EMPTY  # (n, h, w)
+    rows = np.argmin(flat.all(2)[:, ::-1], 1)  # how many at the bottom are
+    above = flat[np.arange(len(photos)), -rows - 1].mean(1)
+    return (rows >= photos.shape[1] // 4) & (above < ABRUPT)
 
 
 def fewer(right, some):
@@ -578,7 +581,8 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
     Of each class the surest right photos are taken, and of each of them the square (PATCH of the
     sides) whose covering costs the answer most. This square is pasted at the same place into HOSTS
     photos of other classes. A part of an animal turns some of them; a mark turns nearly all, and
-    looks the same in several photos, or lies at the same place or edge, as a date does. Where it is
+    looks the same in several photos (more than what else lies there), or lies at the same place or
+    edge, as a date does. Where it is
     does not matter, nor how many photos have it. A class is left once none of its patches can have
     as many as `twins`, and a patch once it cannot turn TURNS_MOST.
     """
@@ -613,6 +617,7 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
             found.append(Patch(int(i), int(k), rows, columns, float(np.mean(turned)), 0))
     strong = [patch for patch in found if patch.turned >= TURNS_MOST]
     pixels = {patch.photo: photos[patch.photo, patch.rows, patch.columns] for patch in strong}
+    least = {patch.photo: _alike_by_chance(patch, photos, labels) for patch in strong}
     found = [
         patch._replace(
             twins=sum(
@@ -620,7 +625,7 @@ def transplant(model, photos, labels, value_range=(0, 255), output=None, given=N
                 and other.photo != patch.photo
                 and (
                     _same_place(patch, other, photos.shape[1:3])
-                    or alike(pixels[patch.photo], pixels[other.photo]) >= ALIKE
+                    or alike(pixels[patch.photo], pixels[other.photo]) >= least[patch.photo]
                 )
                 for other in strong
             )
@@ -665,6 +670,15 @@ def _threes(parts):
     """Three neighbours each, two of them on; the last three, too."""
     starts = {*range(0, max(1, len(parts) - 2), 2), max(0, len(parts) - 3)}
     return [parts[start : start + 3] for start in sorted(starts)]
+
+
+def _alike_by_chance(patch, photos, labels):
+    """How alike a twin of a patch has to be: ALIKE, and more than nine of ten places of photos of
+    other classes, as where most of it is a ground that all photos have.
+    """
+    others = np.random.default_rng(0).permutation(np.flatnonzero(labels != patch.label))[:HOSTS]
+    own, there = photos[patch.photo, patch.rows, patch.columns], np.s_[patch.rows, patch.columns]
+    return max(ALIKE, float(np.quantile([alike(own, photos[i][there]) for i in others], 0.9)))
 
 
 def _same_place(one, other, size):

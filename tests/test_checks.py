@@ -1428,11 +1428,12 @@ def patch_of(label, twins):
 @pytest.mark.parametrize(
     ("patches", "said"),
     [
-        ([patch_of(0, 3), patch_of(1, 2)], "fault"),
-        ([patch_of(0, 5), patch_of(1, 3)], "suspicious"),  # things that look all the same
-        ([patch_of(1, 3), patch_of(0, 3), patch_of(2, 0), patch_of(3, 0)], "fault"),
-        ([patch_of(1, 3), patch_of(0, 3), patch_of(2, 3), patch_of(3, 0)], "suspicious"),
-        ([patch_of(0, 2), patch_of(1, 2)], None),
+        ([patch_of(0, 5), patch_of(1, 0)], "fault"),
+        ([patch_of(0, 6), patch_of(1, 1)], "suspicious"),  # things that look all the same
+        ([patch_of(1, 5), patch_of(0, 3), patch_of(2, 0), patch_of(3, 0)], "fault"),
+        ([patch_of(1, 5), patch_of(0, 3), patch_of(2, 3), patch_of(3, 0)], "suspicious"),
+        ([patch_of(0, 4), patch_of(1, 0)], "fault"),
+        ([patch_of(0, 3), patch_of(1, 0)], None),
         ([], None),
     ],
 )
@@ -1592,7 +1593,8 @@ def test_a_form_that_explains_more_than_another_order_comes_first(monkeypatch, p
 
 def test_photos_on_the_side_keep_their_size():
     pictures = textured(3, 40)[:, :30]
-    down, left, right = (change(pictures) for change in inputs.TURNS.values())
+    down, left, right, mirrored = (change(pictures) for change in inputs.TURNS.values())
+    np.testing.assert_array_equal(mirrored, pictures[:, :, ::-1])
     assert left.shape == right.shape == down.shape == pictures.shape
     np.testing.assert_array_equal(down, pictures[:, ::-1, ::-1])
     # What was the right edge is above now.
@@ -1636,7 +1638,7 @@ def test_each_change_of_the_photos_is_made_for_other_sizes_too():
             np.testing.assert_array_equal(case.photos, change(pictures))
             np.testing.assert_array_equal(ways["way"], change(pictures[:, ::-1]))
             assert case.value_range == (0, 1)
-    assert len(inputs.CHANGES) == 11
+    assert len(inputs.CHANGES) == 14
 
 
 @pytest.mark.parametrize(
@@ -2306,10 +2308,50 @@ def test_which_photos_are_cut_short():
     pictures[1, 12:] = 7
     pictures[2, 13:] = 7  # too little
     pictures[3, 12:, 3] = 9  # not all across
-    pictures[4, 12:] = pictures[4, :4] = 200  # at both ends, as on a plain ground
+    pictures[4] = 200  # a plain ground, with a thing on it
+    pictures[4, 2:11, 3:9] = 90
     pictures[5, :4] = 200
     assert photos.cut_short(pictures).tolist() == [False, True, False, False, False, False]
+    assert not photos.cut_short(np.full((2, 8, 8, 1), 9.0)).any()
     right, some = np.arange(40) % 2 == 0, np.arange(40) < 20
     expected = hypergeom(40, 20, 20).cdf(10)
     assert photos.fewer(right, some) == pytest.approx(expected)
     assert photos.fewer(~some, some) < 1e-9 < photos.fewer(some, some)
+
+
+def of_spots(same, ground, count=200):
+    """Photos on a ground that all share or that differs, each of class 1 with a spot in one of
+    nine places: always the same spot, or another one.
+    """
+    generator = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    pictures = generator.uniform(0, 255, (count, 40, 40, 1))
+    if ground:
+        pictures[:] = 65
+    for n, i in enumerate(np.flatnonzero(labels)):
+        y, x = (2 + 12 * part for part in divmod(n % 9, 3))
+        spot = generator.uniform(100, 255, (8, 8, 1)) if not same else 230.0
+        pictures[i, y : y + 8, x : x + 8] = spot
+    return np.float32(np.repeat(pictures, 3, -1)), labels
+
+
+@pytest.mark.parametrize(
+    ("same", "ground", "least"), [(True, False, 0.4), (False, False, 0.4), (True, True, 1.0)]
+)
+def test_twins_have_to_be_more_alike_than_what_else_lies_there(same, ground, least):
+    pictures, labels = of_spots(same, ground)
+    i = int(np.flatnonzero(labels)[0])
+    patch = photos.Patch(i, 1, slice(24, 36), slice(24, 36), 1.0, 0)  # where no spot lies
+    found = photos._alike_by_chance(patch, pictures, labels)
+    assert found == pytest.approx(least, abs=0.05 if ground else 0.2) and found >= photos.ALIKE
+
+
+@pytest.mark.parametrize("kind", ["YCrCb", "HSV"])
+def test_other_colours_are_read_as_red_green_and_blue_again(kind):
+    """As where cv2.cvtColor was called with another code."""
+    pictures = np.float32(np.uint8(textured(4, 20)))
+    code, form = getattr(cv2, f"COLOR_RGB2{kind}"), f"taken for {kind}"
+    given = np.float32([cv2.cvtColor(np.uint8(picture), code) for picture in pictures])
+    assert np.abs(given - pictures).mean() > 20
+    again = inputs.COLOURS[form](given)
+    assert again.dtype == np.float32 and np.abs(again - pictures).mean() < 3
