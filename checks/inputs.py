@@ -241,18 +241,21 @@ def batch_statistics(model, photos, labels, value_range=(0, 255), output=None, g
 
 
 def no_activation(model, photos, labels, value_range=(0, 255), output=None, given=None):
-    """A Contest of the net with an activation behind each of its `linear_layers`, which are its
-    forms by name, or None if it has none, or too many to be a mistake.
+    """A Contest of the net with an activation behind one of its `linear_layers`, if there are few,
+    and behind all of them, or None if it has none.
     """
     missing = linear_layers(model)
-    if not 0 < len(missing) <= FORGOTTEN:
+    if not missing:
         return None
+    places = {linear.layer: [linear] for linear in missing if len(missing) <= FORGOTTEN}
+    if len(missing) > 1:
+        places[f"each of {len(missing)} layers"] = missing
 
     def ask_with(model, photos, values, output):
-        value_range, linear = values
-        return with_activation(model, linear, visualize.from_pixels(photos, value_range), output)
+        value_range, some = values
+        return with_activation(model, some, visualize.from_pixels(photos, value_range), output)
 
-    forms = {linear.layer: (photos, (value_range, linear)) for linear in missing}
+    forms = {place: (photos, (value_range, some)) for place, some in places.items()}
     return _held(model, (photos, value_range), forms, labels, output, given, ask_with)
 
 

@@ -279,18 +279,24 @@ def _weights(act):
     return getattr(act, "weights", [])
 
 
-def with_activation(model, linear, images, output=None):
-    """Logits (n, classes) with an activation where one is missing, at a Linear. The model stays as
-    it is.
+def with_activation(model, missing, images, output=None):
+    """Logits (n, classes) with an activation at each of some `linear_layers`. The model stays as it
+    is.
     """
-    layer = next(e.layer() for e in recording.survey(model) if e.name == linear.layer)
-    given = layer.call
+    acts = {linear.layer: linear.activation for linear in missing}
+    found = {e.name: e.layer() for e in recording.survey(model) if e.name in acts}
+
+    def with_(act, given):
+        return lambda *args, **named: act(given(*args, **named))
+
     try:
-        vars(layer)["call"] = lambda *args, **named: linear.activation(given(*args, **named))
+        for name, layer in found.items():
+            vars(layer)["call"] = with_(acts[name], layer.call)
         images = visualize.check_images(model, images)
         return recording.in_batches(lambda some: logits_in(model, some, output), images)
     finally:
-        vars(layer).pop("call", None)
+        for layer in found.values():
+            vars(layer).pop("call", None)
 
 
 class Zeroed(NamedTuple):

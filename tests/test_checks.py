@@ -1836,19 +1836,32 @@ def test_the_activation_is_that_of_the_others():
     whole = keras.Sequential([*net.layers[:2], layers.Activation("tanh"), *net.layers[2:]])
     whole.build((None, SIDE, SIDE, 3))
     expected = visualize.logits(whole, some)
-    np.testing.assert_allclose(weights.with_activation(net, linear, some), expected, atol=1e-5)
+    np.testing.assert_allclose(weights.with_activation(net, [linear], some), expected, atol=1e-5)
     assert np.abs(visualize.logits(net, some) - expected).max() > 1e-3
 
 
-def test_many_layers_without_an_activation_are_meant_so():
-    linear = [CONV(4, 1) for _ in range(4)]
+@pytest.mark.parametrize("count", [2, 4])
+def test_activations_that_are_missing_in_many_places_are_tried_together(count):
+    linear = [CONV(4, 1, name=f"conv{i}") for i in range(count)]
     net = net_of(CONV(4, 1, activation="relu"), *linear, FLAT(), layers.Dense(2, "softmax"))
-    assert len(weights.linear_layers(net)) == 4
+    assert len(weights.linear_layers(net)) == count
     pictures, labels = colours(40)
-    assert inputs.no_activation(net, pictures, labels, (0, 1)) is None
+    tried = {}
+
+    def held(model, as_given, forms, labels, output, given, asking):
+        tried.update({form: asking(model, *given, output) for form, given in forms.items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "_held", held)
+        inputs.no_activation(net, pictures, labels, (0, 1))
+    assert len(tried) == (3 if count == 2 else 1)  # each of few, and all of them
+    acts = [part for conv in linear for part in (conv, layers.ReLU())]
+    whole = keras.Sequential([keras.Input((SIDE, SIDE, 3)), net.layers[0], *acts, *net.layers[-2:]])
+    expected = visualize.logits(whole, pictures / 255)
+    np.testing.assert_allclose(tried[f"each of {count} layers"], expected, atol=1e-5)
     case = case_of(net, pictures, labels)
     diagnose.about_layers(case)
-    assert verdict(case, "no_activation") == "fine"
+    assert verdict(case, "no_activation") == ("suspicious" if count == 2 else "fine")
 
 
 class Own(keras.Model):
