@@ -85,5 +85,5 @@ def enough(labels):
     """Whether there are enough photos to compare anything: FEW that are not of the most frequent
     class, and as many others.
     """
-    most = np.bincount(labels).max()
+    most = max(np.bincount(labels), default=0)
     return len(labels) >= 2 * FEW and len(labels) - most >= FEW

@@ -1958,9 +1958,10 @@ def test_a_class_with_nothing_on_its_photos_is_none_that_failed_to_load(monkeypa
     assert report["photos"] == 120 and report["accuracy"] == 1
 
 
-def test_where_nearly_all_photos_are_blank_none_is_left_out():
+@pytest.mark.parametrize("count", [50, 60])
+def test_where_nearly_all_photos_are_blank_none_is_left_out(count):
     pictures, labels = colours(60)
-    pictures = np.where(np.arange(60)[:, None, None, None] < 50, 7, pictures)
+    pictures = np.where(np.arange(60)[:, None, None, None] < count, 7, pictures)
     report = diagnose.diagnose(reddish(), pictures, labels, value_range=(0, 1))
     assert report["photos"] == 60
     assert report["findings"][0].cause == "blank_photos"
