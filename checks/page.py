@@ -61,7 +61,7 @@ def _section(case, finding, classes, train):
 def _figure(case, cause, classes, train):
     """A figure that shows a fault, and what is to be seen in it; (None, "") where there is none."""
     if cause in INPUTS:
-        return _fed(case, classes)
+        return _unlike(case) if case.alike else _fed(case, classes)
     if cause in MARGINS and len(classes) == 2 and np.isfinite(case.logits).all():
         return _margins(case, classes)
     if cause == "shortcut":
@@ -101,6 +101,19 @@ def _fed(case, classes):
     ]
     words = "Photos as the net should be given them, with its answer before and after the cure."
     return _grid(case.photos[some], titles), words
+
+
+def _unlike(case):
+    """Photos, photos that were trained on, and these as the others are."""
+    trained = np.float32(case.train[0][: SHOWN // 2])
+    given = case.photos[: SHOWN // 2]
+    titles = ["examined"] * len(given) + ["trained on"] * len(trained)
+    tiles = np.concatenate([given, trained, case.alike(trained)])
+    words = (
+        "Above, photos as the net is given them; then photos that it was trained on, and below the "
+        "same, made as those above are."
+    )
+    return _grid(tiles, [*titles, *["made so"] * len(trained)]), words
 
 
 def _margins(case, classes):

@@ -13,7 +13,7 @@ from test_diagnose import any_place_reader, colours, corner_reader, reads, red, 
 
 import diagnose
 import visualize
-from checks import answers, inputs, photos
+from checks import answers, inputs, page, photos
 from checks import layers as weights
 from checks.statistics import Comparison, auc, skill
 from photo_checks import group_duplicates
@@ -2369,3 +2369,21 @@ def test_other_colours_are_read_as_red_green_and_blue_again(kind):
     assert np.abs(given - pictures).mean() > 20
     again = inputs.COLOURS[form](given)
     assert again.dtype == np.float32 and np.abs(again - pictures).mean() < 3
+
+
+def test_the_page_shows_photos_beside_those_trained_on(monkeypatch):
+    (trained, of_trained), (pictures, labels) = colours(300, 1), colours(300, 2)
+    changed = np.float32(np.clip(pictures + TINTED, 0, 255))
+    train = trained, of_trained
+    case = diagnose.examine(reddish(), changed, labels, train, (0, 1))
+    shown = []
+    monkeypatch.setattr(page, "_grid", lambda tiles, titles: shown.append((tiles, titles)))
+    page._figure(case, "channel_order", ["blue", "red"], train)
+    ((tiles, titles),) = shown
+    assert titles == ["examined"] * 4 + ["trained on"] * 4 + ["made so"] * 4
+    np.testing.assert_array_equal(tiles[:4], changed[:4])
+    np.testing.assert_array_equal(tiles[4:8], trained[:4])
+    np.testing.assert_allclose(tiles[8:], case.alike(trained[:4]))
+    monkeypatch.undo()
+    text = page.page(case, case.report(), ["blue", "red"], train)
+    assert "made as those above are" in text and "before and after the cure" not in text
