@@ -252,9 +252,10 @@ def about_layers(case):
     else:
         case.add("output_head", "fine", "The head fits the number of classes.")
     linear = layers.no_activation(case.model)
-    some = len(layers.linear_layers(case.model))
+    some = 0 if layers.branches(case.model) else len(layers.linear_layers(case.model))
     verdict = "fault" if linear else "suspicious" if 0 < some <= inputs.FORGOTTEN else "fine"
-    message = f"{linear or some} layers with kernels act on the next without an activation."
+    count = f"{linear or some} layers with kernels act" if linear or some > 1 else "One layer acts"
+    message = f"{count} on the next without an activation."
     message = message if linear or some else "There are activations between its layers."
     case.add("no_activation", verdict, message, linear, 0)
     drawn = layers.untrained_layer(case.model)

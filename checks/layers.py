@@ -269,6 +269,11 @@ def linear_layers(model):
     return missing
 
 
+def branches(model):
+    """Whether layers join branches, in which one without an activation may be meant so."""
+    return any(isinstance(entry.layer(), recording.JOINS) for entry in recording.survey(model))
+
+
 def _activation(layer):
     """The function that a layer applies to what it returns, None if that stays as it is."""
     function = getattr(layer, "activation", None)

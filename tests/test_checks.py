@@ -2387,3 +2387,16 @@ def test_the_page_shows_photos_beside_those_trained_on(monkeypatch):
     monkeypatch.undo()
     text = page.page(case, case.report(), ["blue", "red"], train)
     assert "made as those above are" in text and "before and after the cure" not in text
+
+
+def test_a_linear_projection_beside_others_is_meant_so():
+    given = keras.Input((SIDE, SIDE, 3))
+    x = CONV(4, 3, padding="same", activation="relu")(given)
+    y = CONV(4, 1)(given)
+    x = layers.ReLU()(layers.Add()([CONV(4, 3, padding="same", activation="relu")(x), y]))
+    x = layers.Dense(2, "softmax")(layers.GlobalAveragePooling2D()(x))
+    pictures, labels = colours(40)
+    case = case_of(keras.Model(given, x), pictures, labels)
+    assert weights.branches(case.model) and not weights.branches(reddish())
+    diagnose.about_layers(case)
+    assert verdict(case, "no_activation") == "fine"
