@@ -79,6 +79,18 @@ def _converted(photos, code):
     return np.float32(_each(pixels, lambda photo: cv2.cvtColor(photo, code)))
 
 
+def _may_be_hsv(photos):
+    """Whether the first channel may be a hue, which OpenCV gives in 180 steps, of most photos."""
+    return np.quantile(photos[..., 0].max((1, 2)), 0.9) < 180 < np.quantile(photos[..., 2], 0.95)
+
+
+def _may_be_ycrcb(photos):
+    """Whether two channels may be differences of colours, which lie around 128."""
+    means, spreads = photos.mean((0, 1, 2)), photos.std((0, 1, 2))
+    around = np.abs(means[1:] - 128).max() < 25
+    return bool(around and spreads[1:].max() < 0.6 * spreads[0])
+
+
 # What is done to photos, apart from another value range and other ways to resize the files.
 NEGATIVE = "from white to black"  # as digits are, white on black or black on white
 VALUES = {
@@ -88,9 +100,10 @@ VALUES = {
 COLOURS = {
     "red and blue exchanged": lambda photos: photos[..., ::-1],
     "colour taken away": lambda photos: np.repeat(photos.mean(-1, keepdims=True), 3, -1),
-    "taken for YCrCb": lambda photos: _converted(photos, cv2.COLOR_YCrCb2RGB),
-    "taken for HSV": lambda photos: _converted(photos, cv2.COLOR_HSV2RGB),
+    "the channels taken for YCrCb": lambda photos: _converted(photos, cv2.COLOR_YCrCb2RGB),
+    "the channels taken for HSV": lambda photos: _converted(photos, cv2.COLOR_HSV2RGB),
 }
+CODES = {"the channels taken for YCrCb": _may_be_ycrcb, "the channels taken for HSV": _may_be_hsv}
 TURNS = {
     "upside down": lambda photos: turned(photos, 2),
     "turned to the left": lambda photos: turned(photos, 1),
@@ -169,9 +182,13 @@ def input_scale(model, photos, labels, value_range=(0, 255), output=None, given=
 
 def channel_order(model, photos, labels, value_range=(0, 255), output=None, given=None):
     """A Contest of the photos with red and blue exchanged, of grey ones, and of what they are if
-    their channels are others than red, green and blue.
+    their channels are others than red, green and blue, where they look like that.
     """
-    forms = {form: (change(photos), value_range) for form, change in COLOURS.items()}
+    forms = {
+        form: (change(photos), value_range)
+        for form, change in COLOURS.items()
+        if form not in CODES or CODES[form](photos)
+    }
     return _held(model, (photos, value_range), forms, labels, output, given)
 
 

@@ -2364,7 +2364,7 @@ def test_twins_have_to_be_more_alike_than_what_else_lies_there(same, ground, lea
 def test_other_colours_are_read_as_red_green_and_blue_again(kind):
     """As where cv2.cvtColor was called with another code."""
     pictures = np.float32(np.uint8(textured(4, 20)))
-    code, form = getattr(cv2, f"COLOR_RGB2{kind}"), f"taken for {kind}"
+    code, form = getattr(cv2, f"COLOR_RGB2{kind}"), f"the channels taken for {kind}"
     given = np.float32([cv2.cvtColor(np.uint8(picture), code) for picture in pictures])
     assert np.abs(given - pictures).mean() > 20
     again = inputs.COLOURS[form](given)
@@ -2400,3 +2400,35 @@ def test_a_linear_projection_beside_others_is_meant_so():
     assert weights.branches(case.model) and not weights.branches(reddish())
     diagnose.about_layers(case)
     assert verdict(case, "no_activation") == "fine"
+
+
+def test_only_photos_that_look_like_it_are_taken_for_other_colours():
+    shades = np.linspace(0, 160, 32)[:, None, None]
+    tints = np.random.default_rng(0).uniform(30, 80, (6, 1, 1, 3))
+    pictures = np.float32(np.uint8(shades + tints * np.ones((32, 32, 1))))
+    as_ = {
+        kind: np.float32(
+            [cv2.cvtColor(np.uint8(p), getattr(cv2, f"COLOR_RGB2{kind}")) for p in pictures]
+        )
+        for kind in ("YCrCb", "HSV")
+    }
+    as_["RGB"] = pictures
+    found = {
+        kind: [form for form, may in inputs.CODES.items() if may(some)]
+        for kind, some in as_.items()
+    }
+    assert found == {
+        "YCrCb": ["the channels taken for YCrCb"],
+        "HSV": ["the channels taken for HSV"],
+        "RGB": [],
+    }
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "_held", lambda model, given, forms, *more: asked.append(list(forms)))
+        for some in as_.values():
+            inputs.channel_order(None, some, np.zeros(6, int))
+    assert [set(forms) & set(inputs.CODES) for forms in asked] == [
+        {"the channels taken for YCrCb"},
+        {"the channels taken for HSV"},
+        set(),
+    ]
