@@ -78,6 +78,7 @@ LIKELIER = 3.5  # the same, where the net is found to be too sure anyway: which 
 HESITATES = 0.08  # of the photos have a small margin: a net too weak to judge labels
 
 
+OTHERWISE = "Read them as in training, if the program did this to them; or train on such, too."
 UNLIKE = {  # cause, and what the photos are, beside those trained on
     "light": ("input_scale", "lighter or darker than"),
     "contrast": ("input_scale", "of another contrast than"),
@@ -217,9 +218,9 @@ class Case:
             ),
         }
 
-    def add(self, cause, verdict, message, value=None, limit=None):
+    def add(self, cause, verdict, message, value=None, limit=None, remedy=None):
         """A finding; less than a fault has no remedy to be followed."""
-        remedy = REMEDIES[cause] if verdict == "fault" else ""
+        remedy = (remedy or REMEDIES[cause]) if verdict == "fault" else ""
         value, limit = (None if x is None else float(x) for x in (value, limit))
         self.findings.append(Finding(cause, cause, verdict, value, limit, message, remedy))
 
@@ -373,7 +374,7 @@ def _unlike_training(case):
         f"With the same done to those, {worst.loss.left:.1%} of them are right instead of "
         f"{worst.loss.accuracy:.1%}."
     )
-    case.add(cause, "fault", message, worst.loss.low, limit)
+    case.add(cause, "fault", message, worst.loss.low, limit, OTHERWISE)
     case.alike = worst.alike
     return True
 

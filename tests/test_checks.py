@@ -2241,6 +2241,7 @@ def test_what_photos_unlike_those_trained_on_explain():
     )
     faults = [f.cause for f in report["findings"] if f.verdict == "fault"]
     assert faults == ["channel_order"]
+    assert report["findings"][0].remedy == diagnose.OTHERWISE
     assert next(f for f in report["findings"] if f.cause == "memorised").verdict == "fine"
 
 
