@@ -2433,3 +2433,32 @@ def test_only_photos_that_look_like_it_are_taken_for_other_colours():
         {"the channels taken for HSV"},
         set(),
     ]
+
+
+def test_a_tint_is_no_other_light():
+    (trained, of_trained), (pictures, labels) = colours(300, 1), colours(300, 2)
+    changed = np.float32(np.clip(pictures + np.array([60.0, 0, -20]), 0, 255))
+    train = trained, of_trained
+    found = photos.unlike_training(reddish(), changed, labels, train, (0, 1))
+    tint = next(one for one in found if one.what == "tint")
+    assert tint.alike(trained).mean() == pytest.approx(trained.mean(), abs=3)
+
+
+def test_photos_that_differ_do_not_explain_what_the_difference_does_not_cost():
+    (trained, of_trained), (pictures, labels) = colours(300, 1), colours(300, 2)
+    case = case_of(reddish(), pictures * 0.6, labels, with_wrong(labels, 90))  # 70 % are right
+    case.train = trained, of_trained
+    assert not diagnose._unlike_training(case)
+
+
+@pytest.mark.parametrize("alike", [None, lambda some: some])
+def test_labels_are_not_judged_by_photos_unlike_those_trained_on(monkeypatch, alike):
+    pictures, labels = colours(200)
+    case = case_of(reddish(), pictures, labels, with_wrong(labels, 40))
+    noise = photos.Noise(66, 20, 0.1, 0.5, 0.0, 0.2, 20, [0, 1])
+    monkeypatch.setattr(photos, "label_noise", lambda *given: noise)
+    monkeypatch.setattr(photos, "shortcut", lambda *given, **named: {})
+    monkeypatch.setattr(photos, "transplant", lambda *given: [])
+    case.alike = alike
+    diagnose.about_photos(case)
+    assert verdict(case, "label_noise") == (None if alike else "fault")
