@@ -166,17 +166,11 @@ def examine(
     for way, resized in ways.items():
         if len(resized) != len(photos_):
             raise ValueError(f"{len(resized)} photos are resized by {way}, not {len(photos_)}.")
-    blank = photos.blank(photos_)
-    several = len(np.unique(labels[blank])) > 1  # or one class may have nothing on its photos
-    left = ~blank if several and enough(labels[~blank]) else np.ones(len(labels), bool)
+    left, finding = _without_blank(photos_, labels)
     ways = {way: resized[left] for way, resized in ways.items()}
     case = Case(model, photos_[left], labels[left], value_range, output, answer)
     case.train = train
-    share, limit = blank.mean(), LIMITS["blank_photos"]
-    message = f"{blank.sum()} of {len(blank)} photos are of one colour all over"
-    message += ", and left out." if not left.all() else "."
-    verdict = "fault" if share > limit and several else "suspicious" if share else "fine"
-    case.add("blank_photos", verdict, message, share, limit)
+    case.add("blank_photos", *finding)
     steps = [
         (about_layers, ()),
         (about_inputs, (ways,)),
@@ -187,6 +181,18 @@ def examine(
     for step, more in progress(steps) if progress else steps:
         step(case, *more)
     return case
+
+
+def _without_blank(photos_, labels):
+    """(n,) bool: the photos that are examined, and what is said of those that are blank."""
+    blank, limit = photos.blank(photos_), LIMITS["blank_photos"]
+    several = len(np.unique(labels[blank])) > 1  # or one class may have nothing on its photos
+    left = ~blank if several and enough(labels[~blank]) else np.ones(len(labels), bool)
+    share = blank.mean()
+    message = f"{blank.sum()} of {len(blank)} photos are of one colour all over"
+    message += ", and left out." if not left.all() else "."
+    verdict = "fault" if share > limit and several else "suspicious" if share else "fine"
+    return left, (verdict, message, share, limit)
 
 
 class Case:

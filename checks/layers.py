@@ -258,7 +258,9 @@ def linear_layers(model):
     acts = [
         _activation(layer) or (entry.activated and layer) for entry, layer in zip(entries, found)
     ]
-    usual = [act for act in acts[: max(kernels, default=0)] if act and not _weights(act)]
+    usual = [
+        act for act in acts[: max(kernels, default=0)] if act and not getattr(act, "weights", 0)
+    ]
     missing = []
     for i, after in zip(kernels, kernels[1:]):
         between = range(i, after)
@@ -278,10 +280,6 @@ def _activation(layer):
     """The function that a layer applies to what it returns, None if that stays as it is."""
     function = getattr(layer, "activation", None)
     return None if function == keras.activations.linear else function
-
-
-def _weights(act):
-    return getattr(act, "weights", [])
 
 
 def with_activation(model, missing, images, output=None):
