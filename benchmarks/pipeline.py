@@ -129,8 +129,8 @@ def train(make, data):
     import keras
 
     notebook = cells.definitions()
-    keras.mixed_precision.set_global_policy(notebook.trainer.precision())
-    model = notebook.build_model(normalization=notebook.trainer.FusedBatchNormalization)
+    keras.mixed_precision.set_global_policy(notebook.training.precision())
+    model = notebook.build_model(normalization=notebook.training.FusedBatchNormalization)
     loss = keras.losses.BinaryCrossentropy(label_smoothing=0.05)
     model.compile(keras.optimizers.AdamW(1e-3), loss, jit_compile=False)
     # Not fit, which would compile anew at each call.

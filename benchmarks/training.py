@@ -31,7 +31,7 @@ def original():
     """The net of the tutorial that this one grew from, photos as they are."""
     import keras
 
-    from bugs import nets
+    from injected_faults import nets
 
     return nets.original(), keras.optimizers.RMSprop(0.001), None
 

@@ -63,8 +63,8 @@ def forward_graph(name):
 
 
 def cam(method, name):
-    """visualize.grad_cam, or another method of a layer, of the predicted class, all in one call."""
-    import visualize
+    """debugcnn.grad_cam, or another method of a layer, of the predicted class, all in one call."""
+    import debugcnn.quiet
 
     model, photos = _setting(name)
     explain = getattr(visualize, method)
@@ -145,11 +145,11 @@ SOME = 8  # photos
 
 
 def smooth_grad(name):
-    """visualize.smooth_grad of the predicted class, all photos in one call."""
-    import visualize
+    """debugcnn.smooth_grad of the predicted class, all photos in one call."""
+    import debugcnn.quiet
 
     model, photos = _setting(name, SOME)
-    return lambda: visualize.smooth_grad(model, photos, samples=SAMPLES, noise=NOISE)
+    return lambda: debugcnn.smooth_grad(model, photos, samples=SAMPLES, noise=NOISE)
 
 
 def smooth_grad_tf_keras_vis(name):
@@ -174,11 +174,11 @@ def smooth_grad_tf_explain(name):
 
 
 def integrated_gradients(name):
-    """visualize.integrated_gradients of the predicted class, all photos in one call."""
-    import visualize
+    """debugcnn.integrated_gradients of the predicted class, all photos in one call."""
+    import debugcnn.quiet
 
     model, photos = _setting(name, SOME)
-    return lambda: visualize.integrated_gradients(model, photos, steps=SAMPLES)
+    return lambda: debugcnn.integrated_gradients(model, photos, steps=SAMPLES)
 
 
 def integrated_gradients_tf_explain(name):
@@ -191,11 +191,11 @@ def integrated_gradients_tf_explain(name):
 
 
 def guided_backpropagation(name):
-    """visualize.guided_backpropagation of the predicted class, all photos in one call."""
-    import visualize
+    """debugcnn.guided_backpropagation of the predicted class, all photos in one call."""
+    import debugcnn.quiet
 
     model, photos = _setting(name)
-    return lambda: visualize.guided_backpropagation(model, photos)
+    return lambda: debugcnn.guided_backpropagation(model, photos)
 
 
 # ---------------------------------------------------------------- heatmaps, by what is taken away
@@ -207,11 +207,11 @@ CELLS = 7  # of a mask of RISE, on a side
 
 
 def score_cam(name):
-    """visualize.score_cam of the predicted class, of all channels, all photos in one call."""
-    import visualize
+    """debugcnn.score_cam of the predicted class, of all channels, all photos in one call."""
+    import debugcnn.quiet
 
     model, photos = _setting(name, FEW)
-    return lambda: visualize.score_cam(model, photos, layer=LAST[name])
+    return lambda: debugcnn.score_cam(model, photos, layer=LAST[name])
 
 
 def score_cam_tf_keras_vis(name):
@@ -225,11 +225,11 @@ def score_cam_tf_keras_vis(name):
 
 
 def occlusion(name):
-    """visualize.occlusion of the predicted class with squares side by side, in one call."""
-    import visualize
+    """debugcnn.occlusion of the predicted class with squares side by side, in one call."""
+    import debugcnn.quiet
 
     model, photos = _setting(name, FEW)
-    return lambda: visualize.occlusion(model, photos, size=PATCH, stride=PATCH)
+    return lambda: debugcnn.occlusion(model, photos, size=PATCH, stride=PATCH)
 
 
 def occlusion_tf_explain(name):
@@ -242,28 +242,28 @@ def occlusion_tf_explain(name):
 
 
 def rise(name):
-    """visualize.rise of the predicted class, all photos in one call."""
-    import visualize
+    """debugcnn.rise of the predicted class, all photos in one call."""
+    import debugcnn.quiet
 
     model, photos = _setting(name, FEW)
-    return lambda: visualize.rise(model, photos, samples=MASKS, cells=CELLS)
+    return lambda: debugcnn.rise(model, photos, samples=MASKS, cells=CELLS)
 
 
 # ---------------------------------------------------------------------------------- activations
 
 
 def activations(name):
-    """visualize.activations of every convolution and pooling layer, in one call."""
-    import visualize
+    """debugcnn.activations of every convolution and pooling layer, in one call."""
+    import debugcnn.quiet
 
     model, photos = _setting(name)
-    return lambda: visualize.activations(model, photos)
+    return lambda: debugcnn.activations(model, photos)
 
 
 def _layers(model):
-    import visualize
+    import debugcnn.quiet
 
-    kinds = visualize.CONVOLUTIONS + visualize.POOLINGS
+    kinds = debugcnn.CONVOLUTIONS + debugcnn.POOLINGS
     return [layer for layer in model.layers if isinstance(layer, kinds)]
 
 
@@ -299,18 +299,18 @@ def _sample(model):
     """Every 10th filter of each convolution, {layer: indices}, and {layer: what is climbed}."""
     import numpy as np
 
-    import visualize
+    import debugcnn.quiet
 
-    layers = visualize.convolution_layers(model)
+    layers = debugcnn.convolution_layers(model)
     chosen = {layer: np.arange(0, model.get_layer(layer).filters, EVERY) for layer in layers}
-    return chosen, {layer: visualize.objective(model, layer).layer for layer in layers}
+    return chosen, {layer: debugcnn.objective(model, layer).layer for layer in layers}
 
 
 def patterns(name):
-    """visualize.filter_patterns, layer by layer, all filters."""
+    """debugcnn.filter_patterns, layer by layer, all filters."""
     import numpy as np
 
-    import visualize
+    import debugcnn.quiet
 
     model = _model(name)
 
@@ -318,9 +318,9 @@ def patterns(name):
         return {
             layer: (
                 np.arange(model.get_layer(layer).filters),
-                visualize.filter_patterns(model, layer, steps=STEPS)[0],
+                debugcnn.filter_patterns(model, layer, steps=STEPS)[0],
             )
-            for layer in visualize.convolution_layers(model)
+            for layer in debugcnn.convolution_layers(model)
         }
 
     return work, _amount
@@ -406,29 +406,29 @@ HOSTS = 8
 def passes(data):
     """The rows of what people draw: {contender: {"passes": share, "tries": n}}.
 
-    A pattern passes in a photo if, pasted into it by `visualize.pasted_responses`, it moves its
+    A pattern passes in a photo if, pasted into it by `debugcnn.pasted_responses`, it moves its
     filter more than 99 of 100 of PHOTOS do. Photos that do that by themselves are not counted.
     """
     import keras
     import numpy as np
 
-    import visualize
+    import debugcnn.quiet
 
     ours = _model("ours")
     keras.utils.set_random_seed(0)
     untrained = keras.models.clone_model(ours)
     side = ours.input_shape[1]
-    files = [visualize.photos_in(Path(data, "validation", kind)) for kind in ("cats", "dogs")]
+    files = [debugcnn.image_files(Path(data, "validation", kind)) for kind in ("cats", "dogs")]
     some = [f for kind in files for f in kind[: PHOTOS // 2]]
-    photos, _ = visualize.load_photos(some, side)
-    hosts, _ = visualize.load_photos([f for kind in files for f in kind[-HOSTS // 2 :]], side)
+    photos, _ = debugcnn.load_images(some, side)
+    hosts, _ = debugcnn.load_images([f for kind in files for f in kind[-HOSTS // 2 :]], side)
 
     def drawn_by_us(model, **options):
         chosen, _ = _sample(model)
         return {
             layer: (
                 chosen[layer],
-                visualize.filter_patterns(model, layer, chosen[layer], **options)[0],
+                debugcnn.filter_patterns(model, layer, chosen[layer], **options)[0],
             )
             for layer in SEEN
         }
@@ -447,11 +447,11 @@ def passes(data):
             if layer not in SEEN:
                 continue
             if (key := (id(model), layer)) not in limits:
-                limits[key] = np.quantile(visualize.responses(model, photos, layer), 0.99, axis=0)
+                limits[key] = np.quantile(debugcnn.responses(model, photos, layer), 0.99, axis=0)
             limit = limits[key][chosen, None]
             patterns = np.clip(np.asarray(patterns, np.float32), 0, 255)
-            pasted = visualize.pasted_responses(model, layer, chosen, patterns, hosts)
-            counted = limit > visualize.responses(model, hosts, layer)[:, chosen].T
+            pasted = debugcnn.pasted_responses(model, layer, chosen, patterns, hosts)
+            counted = limit > debugcnn.responses(model, hosts, layer)[:, chosen].T
             won += int(np.sum((pasted > limit) & counted))
             tries += int(np.sum(counted))
         rows[label] = {"passes": won / tries, "tries": tries}

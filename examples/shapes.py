@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import visualize  # noqa: F401, I001  # first, since it keeps TensorFlow's start-up messages quiet
+import debugcnn.quiet
 import cv2
 import keras
 import numpy as np

@@ -12,9 +12,9 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-import visualize
-from visualize.answers import _clearly_better
-from visualize.recording import survey
+import debugcnn.quiet
+from debugcnn.views.predictions import _clearly_better
+from debugcnn.views.tracing import survey
 
 SIDES = 36, 48  # height and width, so that exchanged sides are noticed
 ROOT = Path(__file__).parents[1]
@@ -34,24 +34,24 @@ def randomise(model, seed=0):
 
 
 def images_for(model, count=3, seed=1):
-    sides = [side or 40 for side in visualize.recording.own_shape(model)]
+    sides = [side or 40 for side in debugcnn.views.tracing.own_shape(model)]
     return np.random.default_rng(seed).uniform(0, 255, (count, *sides)).astype(np.float32)
 
 
 def views(model, layer=None, **output):
     """All views, with shapes that fit and evidence that is not empty for every class."""
     images = images_for(model)
-    layer = layer or visualize.convolution_layers(model)[-1]
-    patterns, reached = visualize.filter_patterns(model, layer, [0, 1], steps=2)
+    layer = layer or debugcnn.convolution_layers(model)[-1]
+    patterns, reached = debugcnn.filter_patterns(model, layer, [0, 1], steps=2)
     assert np.ptp(patterns) > 0 and np.isfinite(reached).all()
-    assert visualize.responses(model, images, layer).shape[0] == len(images)
-    for maps in visualize.activations(model, images).values():
+    assert debugcnn.responses(model, images, layer).shape[0] == len(images)
+    for maps in debugcnn.activations(model, images).values():
         assert maps.ndim == 4 and len(maps) == len(images)
-    classes = visualize.answers(model, **output).classes
-    heat = [visualize.grad_cam(model, images, k, **output) for k in range(classes)]
+    classes = debugcnn.classifier_head(model, **output).classes
+    heat = [debugcnn.grad_cam(model, images, k, **output) for k in range(classes)]
     assert heat[0].shape == images.shape[:3]
     assert max(h.max() for h in heat) > 0
-    shares = visualize.probabilities(model, images, **output)
+    shares = debugcnn.probabilities(model, images, **output)
     assert shares.shape == (len(images), classes) and shares.min() >= 0 and shares.max() <= 1
     return patterns
 
@@ -88,9 +88,9 @@ def test_every_convolution_and_pooling_is_shown():
         layers.SeparableConv2D(4, 3, name="separable"),
     ]
     model = sequential(*body, layers.ReLU())
-    assert list(visualize.activations(model, images_for(model))) == [part.name for part in body]
+    assert list(debugcnn.activations(model, images_for(model))) == [part.name for part in body]
     convolutions = ["plain", "transposed", "depthwise", "separable"]
-    assert visualize.convolution_layers(model) == convolutions
+    assert debugcnn.convolution_layers(model) == convolutions
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
@@ -102,19 +102,19 @@ def test_sides_are_not_exchanged():
     model = sequential(layers.Conv2D(4, 3, strides=(2, 1), padding="same", name="look"))
     images = np.zeros((1, *SIDES, 3), np.float32)
     images[0, 4:8, 36:40] = 255
-    (maps,) = visualize.activations(model, images, ["look"]).values()
+    (maps,) = debugcnn.activations(model, images, ["look"]).values()
     assert maps.shape == (1, 18, 48, 4)
     model.get_layer("look").bias.assign(np.zeros(4))
-    classes = [visualize.grad_cam(model, images, k)[0] for k in range(3)]
+    classes = [debugcnn.grad_cam(model, images, k)[0] for k in range(3)]
     heat = max(classes, key=np.max)
     y, x = np.unravel_index(heat.argmax(), heat.shape)
     assert 2 <= y < 10 and 34 <= x < 42
-    shown = visualize.overlay(images, heat[None])
+    shown = debugcnn.overlay(images, heat[None])
     assert shown.shape == images.shape
     y, x = np.unravel_index(np.abs(shown[0] - images[0]).sum(-1).argmax(), SIDES)
     assert 2 <= y < 10 and 34 <= x < 42
-    assert visualize.occlusion(model, images, 1).shape == (1, *SIDES)
-    patterns, _ = visualize.filter_patterns(model, "look", steps=1)
+    assert debugcnn.occlusion(model, images, 1).shape == (1, *SIDES)
+    patterns, _ = debugcnn.filter_patterns(model, "look", steps=1)
     assert patterns.shape == (4, 4, 3, 3)
 
 
@@ -146,11 +146,11 @@ def test_what_enters_an_activation_layer_is_its_objective(kind):
     name = outputs._keras_history.operation.name
     answer = layers.Dense(3)(layers.GlobalAveragePooling2D()(outputs))
     model = randomise(keras.Model(images, answer))
-    assert visualize.objective(model, name) == (name, True)
-    assert visualize.objective(model, "look") == ("look", False)
+    assert debugcnn.objective(model, name) == (name, True)
+    assert debugcnn.objective(model, "look") == ("look", False)
     photos = images_for(model)
-    looked = visualize.responses(model, photos, "look")
-    np.testing.assert_array_equal(visualize.responses(model, photos, name), looked)
+    looked = debugcnn.responses(model, photos, "look")
+    np.testing.assert_array_equal(debugcnn.responses(model, photos, name), looked)
 
 
 @pytest.mark.parametrize("activation", ["relu", "swish", "gelu", "elu", "tanh", "softplus"])
@@ -159,13 +159,13 @@ def test_what_enters_a_convolutions_own_activation_is_its_objective(activation):
     linear = sequential(layers.Conv2D(4, 3, name="look"))
     linear.set_weights(model.get_weights())
     photos = images_for(model)
-    assert visualize.objective(model, "look") == ("look", True)
+    assert debugcnn.objective(model, "look") == ("look", True)
     np.testing.assert_allclose(
-        visualize.responses(model, photos, "look"),
-        visualize.responses(linear, photos, "look"),
+        debugcnn.responses(model, photos, "look"),
+        debugcnn.responses(linear, photos, "look"),
         rtol=1e-5,
     )
-    (maps,) = visualize.activations(model, photos, ["look"]).values()
+    (maps,) = debugcnn.activations(model, photos, ["look"]).values()
     np.testing.assert_allclose(maps, model.get_layer("look")(photos), rtol=1e-4, atol=1e-4)
 
 
@@ -176,13 +176,13 @@ def test_what_enters_a_convolutions_own_activation_is_its_objective(activation):
 def test_the_normalisation_behind_a_convolution_is_its_objective(normalisation):
     behind = normalisation()
     model = sequential(layers.Conv2D(4, 3, name="look"), behind)
-    assert visualize.objective(model, "look") == (behind.name, False)
+    assert debugcnn.objective(model, "look") == (behind.name, False)
 
 
 def test_the_normalisation_behind_a_cast_is_the_objective_too():
     look = layers.Conv2D(4, 3, name="look", dtype="mixed_float16")
     body = [look, layers.Activation("linear", dtype="float32"), layers.BatchNormalization(name="n")]
-    assert visualize.objective(sequential(*body), "look") == ("n", False)
+    assert debugcnn.objective(sequential(*body), "look") == ("n", False)
 
 
 def test_functions_of_keras_stay_compiled():
@@ -190,10 +190,10 @@ def test_functions_of_keras_stay_compiled():
     model, kinds = sequential(layers.Conv2D(6, 3, groups=3)), set()
 
     def look(images):
-        visualize.recording.record(model, images)
+        debugcnn.views.tracing.record(model, images)
         kinds.update(op.type for op in images.graph.get_operations())
 
-    visualize.recording.trace(look, (*SIDES, 3))
+    debugcnn.views.tracing.trace(look, (*SIDES, 3))
     assert "Conv2D" not in kinds and any("PartitionedCall" in kind for kind in kinds)
 
 
@@ -203,11 +203,11 @@ def test_functions_of_keras_stay_compiled():
 def test_many_convolutions_without_padding():
     """The unit sees less than its field in theory, without which the net cannot run."""
     model = sequential(*[layers.Conv2D(3, 3, name=f"look{i}") for i in range(12)])
-    patterns, reached = visualize.filter_patterns(model, "look11", steps=24)
+    patterns, reached = debugcnn.filter_patterns(model, "look11", steps=24)
     assert patterns.shape == (3, 25, 25, 3)
-    ordinary = visualize.responses(model, images_for(model, 50), "look11")
+    ordinary = debugcnn.responses(model, images_for(model, 50), "look11")
     assert (reached > ordinary.max(0)).all()
-    field, stride = visualize.receptive_field(model, "look11")
+    field, stride = debugcnn.receptive_field(model, "look11")
     assert field < 25 and stride == 1
 
 
@@ -216,7 +216,7 @@ def test_the_unit_that_is_climbed_sees_no_padding():
     look = layers.Conv2D(1, 5, strides=3, padding="same", kernel_initializer="ones", name="look")
     model = keras.Sequential([keras.Input((70, 90, 1)), look, layers.Flatten(), layers.Dense(1)])
     how = {"steps": 60, "step_size": 1, "jitter": 0, "decorrelate": False}
-    patterns, reached = visualize.filter_patterns(model, "look", **how)
+    patterns, reached = debugcnn.filter_patterns(model, "look", **how)
     assert 5 <= min(patterns.shape[1:3]) <= max(patterns.shape[1:3]) <= 12
     assert reached[0] == pytest.approx(25 * 255, rel=0.01)
 
@@ -237,10 +237,10 @@ def test_two_streams():
     for layer in ("fine", "coarse3"):
         patterns = views(model, layer)
         assert patterns.shape[1] == {"fine": 64, "coarse3": 48}[layer]
-        patterns, reached = visualize.filter_patterns(model, layer, [1], steps=24)
-        ordinary = visualize.responses(model, images_for(model, 50), layer)[:, 1]
+        patterns, reached = debugcnn.filter_patterns(model, layer, [1], steps=24)
+        ordinary = debugcnn.responses(model, images_for(model, 50), layer)[:, 1]
         assert reached > ordinary.max()
-    middle = np.abs(visualize.filter_patterns(model, "fine", [0])[0] - 127.5)[0].mean(-1)
+    middle = np.abs(debugcnn.filter_patterns(model, "fine", [0])[0] - 127.5)[0].mean(-1)
     assert middle[2:-2, 2:-2].max() > 60
 
 
@@ -260,15 +260,15 @@ def ensemble():
 def test_an_ensemble():
     """Its first net ends in a layer of a fixed size, before the second one's convolution runs."""
     model = ensemble()
-    assert visualize.convolution_layers(model) == ["net0/look", "net1/look"]
+    assert debugcnn.convolution_layers(model) == ["net0/look", "net1/look"]
     assert views(model, "net1/look").shape == (2, 32, 40, 3)
     assert views(model, "net0/look").shape == (2, 3, 3, 3)
 
 
 def test_the_mean_of_an_ensemble_has_the_mean_of_its_logits():
     model, images = ensemble(), images_for(ensemble())
-    _, together = visualize.evidence(model, images, 1, "net1/look")
-    _, alone = visualize.evidence(model.get_layer("net1"), images, 1, "look")
+    _, together = debugcnn.evidence(model, images, 1, "net1/look")
+    _, alone = debugcnn.evidence(model.get_layer("net1"), images, 1, "look")
     np.testing.assert_allclose(together, alone / 2, rtol=1e-4, atol=1e-7)
 
 
@@ -289,11 +289,11 @@ def test_strides_of_chains_without_padding(side, blocks, stride):
     model = sequential(*body[:-1], sides=side)
     last = body[-2]
     field = 1 + sum(2 * 2**k + 2**k for k in range(blocks - 1)) + 2 * 2 ** (blocks - 1)
-    facts = {facts.name: facts for facts in visualize.layer_table(model)}[last.name]
+    facts = {facts.name: facts for facts in debugcnn.layer_table(model)}[last.name]
     assert (facts.field, facts.stride) == (field, stride)
-    seen, measured = visualize.receptive_field(model, last)
+    seen, measured = debugcnn.receptive_field(model, last)
     assert measured == stride and seen <= field
-    patterns, reached = visualize.filter_patterns(model, last, [0], steps=1)
+    patterns, reached = debugcnn.filter_patterns(model, last, [0], steps=1)
     assert patterns.shape[1] >= seen
 
 
@@ -348,16 +348,16 @@ def test_subclassed_models_with_functions_and_operations_of_their_own(kind):
     model, images = kind(), np.random.default_rng(0).uniform(0, 1, (2, 20, 30, 3)).astype("f4")
     model(images)
     randomise(model)
-    assert visualize.default_layer(model) == "Relu behind last"
+    assert debugcnn.default_layer(model) == "Relu behind last"
     for target in range(3):
         weights = model.decide.kernel.numpy()[:, target]
         cam = np.maximum(np.asarray(Subclassed.maps(model, images)) @ weights, 0) / (8 * 13)
         expected = tf.image.resize(cam[..., None], (20, 30))[..., 0]
-        heat = visualize.grad_cam(model, images, target)
+        heat = debugcnn.grad_cam(model, images, target)
         np.testing.assert_allclose(heat, expected, rtol=1e-3, atol=1e-6)
-    maps, _ = visualize.evidence(model, images, 1)
+    maps, _ = debugcnn.evidence(model, images, 1)
     np.testing.assert_allclose(maps, Subclassed.maps(model, images), rtol=1e-4, atol=1e-6)
-    assert {"first", "last"} <= set(visualize.convolution_layers(model))
+    assert {"first", "last"} <= set(debugcnn.convolution_layers(model))
 
 
 def shrinking(*end, side=32):
@@ -370,19 +370,19 @@ def shrinking(*end, side=32):
 def test_a_last_map_of_one_unit_gets_a_sentence():
     model = shrinking(layers.MaxPooling2D(), side=32)
     with pytest.raises(ValueError, match="single unit .*use larger images"):
-        visualize.grad_cam(model, images_for(model), 1)
+        debugcnn.grad_cam(model, images_for(model), 1)
     with pytest.raises(ValueError, match="single unit"):
-        visualize.default_layer(shrinking(layers.Conv2D(4, 2, activation="relu")))
+        debugcnn.default_layer(shrinking(layers.Conv2D(4, 2, activation="relu")))
     body = [layers.Conv2D(4, 3, strides=9, name="look"), layers.Conv2D(4, 3, strides=2)]
     with pytest.raises(ValueError, match="single unit"):  # a window of 3 on a map of 4
-        visualize.default_layer(sequential(*body, layers.ReLU(), sides=(36, 36)))
-    layer = visualize.convolution_layers(model)[2]
-    assert visualize.grad_cam(model, images_for(model), 1, layer).shape == (3, 32, 32)
+        debugcnn.default_layer(sequential(*body, layers.ReLU(), sides=(36, 36)))
+    layer = debugcnn.convolution_layers(model)[2]
+    assert debugcnn.grad_cam(model, images_for(model), 1, layer).shape == (3, 32, 32)
     pools = [layer.name for layer in model.layers if isinstance(layer, layers.MaxPooling2D)]
-    shown = visualize.activations(model, images_for(model))
+    shown = debugcnn.activations(model, images_for(model))
     assert [name for name in pools if name in shown] == pools[:4]
     with pytest.raises(ValueError, match="a map of a single unit .*before the global pooling"):
-        visualize.activations(model, images_for(model), pools[4:])
+        debugcnn.activations(model, images_for(model), pools[4:])
 
 
 @pytest.mark.parametrize(
@@ -392,12 +392,12 @@ def test_a_last_map_of_one_unit_gets_a_sentence():
 def test_a_layer_that_gathers_a_whole_map_is_a_global_pooling(whole):
     body = [layers.Conv2D(4, 3, strides=7, name="look"), whole, layers.ReLU()]
     model = sequential(*body, head=[layers.Flatten(), layers.Dense(3)])
-    assert visualize.default_layer(model) == "look"
+    assert debugcnn.default_layer(model) == "look"
 
 
 def test_a_map_is_named_after_the_layer_that_made_it():
     model = sequential(layers.Conv2D(4, 3, name="look"), layers.Dropout(0.5, name="drop"))
-    assert visualize.default_layer(model) == "look"
+    assert debugcnn.default_layer(model) == "look"
 
 
 def test_a_squeezed_and_excited_map_is_the_map_not_its_scale():
@@ -407,8 +407,8 @@ def test_a_squeezed_and_excited_map_is_the_map_not_its_scale():
     scale = layers.Conv2D(4, 1, activation="sigmoid", name="excite")(scale)
     maps = layers.Multiply(name="scaled")([maps, scale])
     model = keras.Model(images, layers.Dense(3)(layers.GlobalAveragePooling2D()(maps)))
-    assert visualize.default_layer(model) == "scaled"
-    assert visualize.convolution_layers(model) == ["look"]
+    assert debugcnn.default_layer(model) == "scaled"
+    assert debugcnn.convolution_layers(model) == ["look"]
 
 
 def transformer(class_token):
@@ -425,13 +425,13 @@ def transformer(class_token):
 def test_tokens_that_come_from_a_grid_are_folded_back():
     model = transformer(class_token=False)
     images = images_for(model)
-    assert visualize.default_layer(model) == "last"
-    maps, _ = visualize.evidence(model, images, 1)
+    assert debugcnn.default_layer(model) == "last"
+    maps, _ = debugcnn.evidence(model, images, 1)
     tokens = keras.Model(model.input, model.get_layer("last").output)(images).numpy()
     np.testing.assert_allclose(maps, tokens.reshape(3, 6, 8, 8), rtol=1e-4, atol=1e-5)
     cam = np.maximum(maps @ model.get_layer("decide").kernel.numpy()[:, 1], 0) / 48
     expected = tf.image.resize(cam[..., None], (24, 32))[..., 0]
-    np.testing.assert_allclose(visualize.grad_cam(model, images, 1), expected, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(debugcnn.grad_cam(model, images, 1), expected, rtol=1e-3, atol=1e-6)
 
 
 class Attention(layers.Layer):
@@ -444,16 +444,16 @@ def test_tokens_that_a_product_of_matrices_mixes_cannot_be_followed():
     head = [Attention(), layers.Cropping1D((0, 108)), layers.Flatten(), layers.Dense(3)]
     model = sequential(*body, head=head)
     with pytest.raises(ValueError, match="tokens whose places .*cannot be followed"):
-        visualize.default_layer(model)
+        debugcnn.default_layer(model)
 
 
 def test_tokens_that_cannot_be_followed_get_a_sentence():
     model = transformer(class_token=True)
     with pytest.raises(ValueError, match="tokens whose places .*cannot be followed"):
-        visualize.grad_cam(model, images_for(model), 1)
-    assert visualize.grad_cam(model, images_for(model), 1, "patches").shape == (3, 24, 32)
+        debugcnn.grad_cam(model, images_for(model), 1)
+    assert debugcnn.grad_cam(model, images_for(model), 1, "patches").shape == (3, 24, 32)
     with pytest.raises(ValueError, match="returns no map"):
-        visualize.grad_cam(model, images_for(model), 1, "value")
+        debugcnn.grad_cam(model, images_for(model), 1, "value")
 
 
 # ---------------------------------------------------------------------- what the answer is made of
@@ -511,19 +511,19 @@ def test_a_softmax_or_sigmoid_is_found_behind_other_operations(name):
     images = images_for(base)
     kind = "labels" if name == "labels" else "softmax"
     kind = "sigmoid" if name == "squeeze" else kind
-    assert visualize.answers(model) == (kind, len(classes), True)
+    assert debugcnn.classifier_head(model) == (kind, len(classes), True)
     some = 0
     for target, same in enumerate(classes):
-        heat = visualize.grad_cam(model, images, target)
-        np.testing.assert_allclose(heat, visualize.grad_cam(base, images, same), rtol=1e-4)
+        heat = debugcnn.grad_cam(model, images, target)
+        np.testing.assert_allclose(heat, debugcnn.grad_cam(base, images, same), rtol=1e-4)
         some += heat.max()
     assert some > 0
-    shares = visualize.probabilities(model, images)
+    shares = debugcnn.probabilities(model, images)
     if name not in {"softmax again", "take", "slice", "put together"}:
-        np.testing.assert_allclose(shares, visualize.probabilities(base, images), atol=1e-5)
-    predicted = visualize.grad_cam(model, images)
+        np.testing.assert_allclose(shares, debugcnn.probabilities(base, images), atol=1e-5)
+    predicted = debugcnn.grad_cam(model, images)
     if name != "labels":  # where several may be sure
-        chosen = visualize.grad_cam(model, images, shares.argmax(1))
+        chosen = debugcnn.grad_cam(model, images, shares.argmax(1))
         np.testing.assert_array_equal(predicted, chosen)
 
 
@@ -531,10 +531,10 @@ def test_of_several_sure_labels_the_one_with_the_highest_logit_is_predicted():
     model, _ = headed(3, "sigmoid", lambda y: y)
     model.get_layer("decide").bias.assign([3e5, 5e5, 4e5])
     images = images_for(model)
-    np.testing.assert_array_equal(visualize.probabilities(model, images), 1)
-    second = visualize.grad_cam(model, images, 1)
-    np.testing.assert_array_equal(visualize.grad_cam(model, images), second)
-    assert (visualize.grad_cam(model, images, 0) != second).any()
+    np.testing.assert_array_equal(debugcnn.probabilities(model, images), 1)
+    second = debugcnn.grad_cam(model, images, 1)
+    np.testing.assert_array_equal(debugcnn.grad_cam(model, images), second)
+    assert (debugcnn.grad_cam(model, images, 0) != second).any()
 
 
 def test_an_ensemble_predicts_by_its_probabilities_not_by_its_logits():
@@ -546,10 +546,10 @@ def test_an_ensemble_predicts_by_its_probabilities_not_by_its_logits():
         head.kernel.assign(head.kernel / 1e4)
         head.bias.assign([0, logit])
     photos = images_for(model)
-    zero = visualize.grad_cam(model, photos, 0)
+    zero = debugcnn.grad_cam(model, photos, 0)
     assert (model(photos).numpy().argmax(1) == 0).all()
-    np.testing.assert_array_equal(visualize.grad_cam(model, photos), zero)
-    assert (visualize.grad_cam(model, photos, 1) != zero).any()
+    np.testing.assert_array_equal(debugcnn.grad_cam(model, photos), zero)
+    assert (debugcnn.grad_cam(model, photos, 1) != zero).any()
 
 
 def test_a_softmax_made_by_hand_gets_a_sentence():
@@ -559,9 +559,9 @@ def test_a_softmax_made_by_hand_gets_a_sentence():
 
     _, model = headed(3, None, by_hand)
     with pytest.raises(ValueError, match="softmax behind them is hidden"):
-        visualize.grad_cam(model, images_for(model))
+        debugcnn.grad_cam(model, images_for(model))
     np.testing.assert_allclose(
-        visualize.probabilities(model, images_for(model)), model(images_for(model)), rtol=1e-5
+        debugcnn.probabilities(model, images_for(model)), model(images_for(model)), rtol=1e-5
     )
 
 
@@ -571,19 +571,19 @@ def test_logits_that_add_up_to_one_are_no_probabilities():
     )
     model.get_layer("decide").set_weights([np.zeros((4, 3)), np.float32([3, -1, -1])])
     expected = np.exp([3, -1, -1]) / np.exp([3, -1, -1]).sum()
-    shares = visualize.probabilities(model, images_for(model))
+    shares = debugcnn.probabilities(model, images_for(model))
     np.testing.assert_allclose(shares, [expected] * 3, rtol=1e-5)
 
 
 def test_a_product_of_answers_is_not_their_softmax():
     _, model = headed(3, "softmax", lambda y: y * y)
-    assert visualize.answers(model) == ("softmax", 3, False)
+    assert debugcnn.classifier_head(model) == ("softmax", 3, False)
 
 
 def test_one_photo_whose_logits_add_up_to_one_hides_no_softmax():
     model = colour_means(np.eye(3), [0, 0, 0], None)
     photos = plain([0.2, 0.3, 0.5], [0.9, 0.5, 0.5])
-    heat = visualize.grad_cam(model, photos, 0)
+    heat = debugcnn.grad_cam(model, photos, 0)
     np.testing.assert_allclose(heat.max((1, 2)) * 24, [0.2, 0.9], rtol=1e-5)
 
 
@@ -591,15 +591,15 @@ def test_logits_get_the_softmax_or_sigmoid_that_is_missing():
     for units, activation, kind in [(3, "softmax", "softmax"), (1, "sigmoid", "sigmoid")]:
         base, _ = headed(units, activation, lambda y: y)
         base.get_layer("decide").kernel.assign(base.get_layer("decide").kernel / 3000)
-        shares = visualize.probabilities(base, images_for(base))
-        assert visualize.answers(base).applied
+        shares = debugcnn.probabilities(base, images_for(base))
+        assert debugcnn.classifier_head(base).applied
         answer = base(images_for(base)).numpy()
         whole = answer if units > 1 else np.concatenate([1 - answer, answer], 1)
         np.testing.assert_allclose(shares, whole, rtol=1e-5)
         base.get_layer("decide").activation = keras.activations.linear
-        assert visualize.answers(base) == (kind, max(2, units), False)
+        assert debugcnn.classifier_head(base) == (kind, max(2, units), False)
         np.testing.assert_allclose(
-            visualize.probabilities(base, images_for(base)), shares, rtol=1e-3, atol=1e-6
+            debugcnn.probabilities(base, images_for(base)), shares, rtol=1e-3, atol=1e-6
         )
 
 
@@ -621,36 +621,36 @@ def test_one_of_two_outputs_is_chosen(named):
     images = images_for(model)
     views(model, output="kind")
     for output in (0, "kind"):
-        heat = visualize.grad_cam(model, images, 2, output=output)
-        np.testing.assert_allclose(heat, visualize.grad_cam(kind, images, 2), rtol=1e-5)
-        lost = visualize.occlusion(model, images[:1], 2, size=20, output=output)
+        heat = debugcnn.grad_cam(model, images, 2, output=output)
+        np.testing.assert_allclose(heat, debugcnn.grad_cam(kind, images, 2), rtol=1e-5)
+        lost = debugcnn.occlusion(model, images[:1], 2, size=20, output=output)
         np.testing.assert_allclose(
-            lost, visualize.occlusion(kind, images[:1], 2, size=20), rtol=1e-3
+            lost, debugcnn.occlusion(kind, images[:1], 2, size=20), rtol=1e-3
         )
     for output in (1, "young"):
-        assert visualize.answers(model, output) == ("sigmoid", 2, True)
+        assert debugcnn.classifier_head(model, output) == ("sigmoid", 2, True)
         young = keras.Model(model.input, model.get_layer("young").output)
-        for view in (visualize.probabilities, visualize.occlusion, visualize.grad_cam):
+        for view in (debugcnn.probabilities, debugcnn.occlusion, debugcnn.grad_cam):
             some = view(model, images[:2], output=output)
             np.testing.assert_allclose(some, view(young, images[:2]), rtol=1e-3, atol=1e-6)
-    for call in (visualize.answers, visualize.default_layer):
+    for call in (debugcnn.classifier_head, debugcnn.default_layer):
         with pytest.raises(ValueError, match="several outputs: .*'kind' or .*'young'"):
             call(model)
     with pytest.raises(ValueError, match="not 'old'"):
-        visualize.grad_cam(model, images, output="old")
+        debugcnn.grad_cam(model, images, output="old")
     with pytest.raises(ValueError, match="one output only"):
-        visualize.grad_cam(kind, images, output=3)
+        debugcnn.grad_cam(kind, images, output=3)
 
 
 def test_two_inputs_get_a_sentence():
     images, more = keras.Input((*SIDES, 3)), keras.Input((4,))
     maps = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(images))
     model = keras.Model([images, more], layers.Dense(3)(layers.Concatenate()([maps, more])))
-    for call in (visualize.convolution_layers, visualize.layer_table, visualize.answers):
+    for call in (debugcnn.convolution_layers, debugcnn.layer_table, debugcnn.classifier_head):
         with pytest.raises(ValueError, match="takes 2 inputs"):
             call(model)
     with pytest.raises(ValueError, match="takes 2 inputs"):
-        visualize.grad_cam(model, np.zeros((1, *SIDES, 3)))
+        debugcnn.grad_cam(model, np.zeros((1, *SIDES, 3)))
 
 
 def test_channels_first_gets_a_sentence():
@@ -658,7 +658,7 @@ def test_channels_first_gets_a_sentence():
     body = [layers.Conv2D(4, 3, **first), layers.GlobalAveragePooling2D(**first), layers.Dense(2)]
     model = keras.Sequential([keras.Input((3, *SIDES)), *body])
     with pytest.raises(ValueError, match="channels first.*channels_last"):
-        visualize.grad_cam(model, np.zeros((1, 3, *SIDES)))
+        debugcnn.grad_cam(model, np.zeros((1, 3, *SIDES)))
 
 
 def test_whole_numbers_as_input():
@@ -668,9 +668,9 @@ def test_whole_numbers_as_input():
     plain = keras.Sequential([keras.Input((*SIDES, 3)), *body, *head])
     images = np.uint8(images_for(model))
     for given in (images, images.astype(np.float32)):
-        heat = visualize.grad_cam(model, given, 1)
-        np.testing.assert_allclose(heat, visualize.grad_cam(plain, images, 1), rtol=1e-5)
-    for call in (visualize.receptive_field, visualize.filter_patterns):
+        heat = debugcnn.grad_cam(model, given, 1)
+        np.testing.assert_allclose(heat, debugcnn.grad_cam(plain, images, 1), rtol=1e-5)
+    for call in (debugcnn.receptive_field, debugcnn.filter_patterns):
         with pytest.raises(ValueError, match="whole numbers .*float32"):
             call(model, "look")
 
@@ -685,12 +685,12 @@ def test_another_backend_gets_a_sentence(monkeypatch):
     model = sequential(layers.Conv2D(4, 3))
     monkeypatch.setattr(keras.config, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="runs on jax .*KERAS_BACKEND"):
-        visualize.grad_cam(model, images_for(model))
+        debugcnn.grad_cam(model, images_for(model))
 
 
 def test_what_is_no_keras_model_gets_a_sentence():
     with pytest.raises(ValueError, match="is a builtins.dict, not a keras.Model"):
-        visualize.convolution_layers({})
+        debugcnn.convolution_layers({})
 
 
 def test_a_tiny_gradient_survives_float16():
@@ -702,7 +702,7 @@ def test_a_tiny_gradient_survives_float16():
         keras.config.set_dtype_policy("float32")
     model.get_layer("decide").kernel.assign(np.full((4, 3), 1e-5))
     for layer in (None, "look"):  # a mean may turn float16 into float32 before it
-        maps, gradients = visualize.evidence(model, images_for(model) / 255, 1, layer)
+        maps, gradients = debugcnn.evidence(model, images_for(model) / 255, 1, layer)
         np.testing.assert_allclose(gradients, 1e-5 / (36 * 48), rtol=1e-2)
 
 
@@ -714,19 +714,19 @@ def test_the_compiled_functions_are_told_apart():
     model, _ = with_two_outputs(named=True)
     images = images_for(model)
     heat = {
-        (output, target): visualize.grad_cam(model, images, target, output=output)
+        (output, target): debugcnn.grad_cam(model, images, target, output=output)
         for output, targets in (("kind", (0, 1, 2)), ("young", (0, 1)))
         for target in targets
     }
     for one in heat:
         for other in heat:
             assert one == other or (heat[one] != heat[other]).any()
-    raw = visualize.evidence(model, images, 1, output="kind")
+    raw = debugcnn.evidence(model, images, 1, output="kind")
     assert raw[0].shape == raw[1].shape != heat["kind", 1].shape
 
 
 def test_a_heatmap_method_is_kept_by_its_function_not_by_its_name():
-    from visualize.heatmaps import _by_layer
+    from debugcnn.views.heatmaps import _by_layer
 
     model = sequential(layers.Conv2D(4, 3, name="look"))
     images = images_for(model)
@@ -745,23 +745,23 @@ def test_a_heatmap_method_is_kept_by_its_function_not_by_its_name():
 def test_digest():
     model = sequential(layers.Conv2D(4, 3, name="look"))
     same = sequential(layers.Conv2D(4, 3, name="other"))
-    assert visualize.digest(model) == visualize.digest(same)
+    assert debugcnn.model_digest(model) == debugcnn.model_digest(same)
     bias = model.get_layer("look").bias
     bias.assign(bias + np.float32([0, 0, 0, 1e-6]))
-    assert visualize.digest(model) != visualize.digest(same)
+    assert debugcnn.model_digest(model) != debugcnn.model_digest(same)
     wide, high = (layers.Dense(6 // n, use_bias=False, kernel_initializer="ones") for n in (2, 3))
     nets = [keras.Sequential([keras.Input((n,)), dense]) for n, dense in ((2, wide), (3, high))]
-    assert visualize.digest(nets[0]) != visualize.digest(nets[1])
+    assert debugcnn.model_digest(nets[0]) != debugcnn.model_digest(nets[1])
 
 
 # ------------------------------------------------------------------------------------ value ranges
 
 
-@pytest.mark.parametrize("kind", visualize.VALUE_RANGES)
+@pytest.mark.parametrize("kind", debugcnn.VALUE_RANGES)
 def test_pixels_and_back(kind):
     photos = np.random.default_rng(0).uniform(0, 255, (2, *SIDES, 3)).astype("f4")
-    images = visualize.from_pixels(photos, kind)
-    np.testing.assert_allclose(visualize.to_pixels(images, kind), photos, atol=1e-3)
+    images = debugcnn.from_pixels(photos, kind)
+    np.testing.assert_allclose(debugcnn.to_pixels(images, kind), photos, atol=1e-3)
     mode = {(-1, 1): "tf", "caffe": "caffe", "torch": "torch"}.get(kind)
     if mode:
         expected = keras.applications.imagenet_utils.preprocess_input(photos.copy(), mode=mode)
@@ -773,17 +773,17 @@ def test_pixels_and_back(kind):
 @pytest.mark.parametrize("kind", [(1, 0), "tf", 255, (0, 1, 2)])
 def test_a_value_range_that_is_none(kind):
     with pytest.raises(ValueError, match="value_range is the lowest and the highest"):
-        visualize.from_pixels(np.zeros((1, 2, 2, 3)), kind)
+        debugcnn.from_pixels(np.zeros((1, 2, 2, 3)), kind)
 
 
 def test_patterns_in_the_values_of_caffe():
     model = sequential(layers.Conv2D(4, 3, activation="relu", name="look"))
-    patterns, _ = visualize.filter_patterns(model, "look", steps=60, value_range="caffe")
+    patterns, _ = debugcnn.filter_patterns(model, "look", steps=60, value_range="caffe")
     low, high = patterns.min((0, 1, 2)), patterns.max((0, 1, 2))
     means = [103.939, 116.779, 123.68]
     assert (low >= -np.float32(means)).all() and (high <= 255 - np.float32(means)).all()
     assert (high - low > 200).all()
-    photos = visualize.to_pixels(patterns, "caffe")
+    photos = debugcnn.to_pixels(patterns, "caffe")
     assert photos.min() > -0.01 and photos.max() < 255.01
 
 
@@ -800,7 +800,7 @@ def test_patterns_in_the_values_of_caffe():
 )
 def test_a_scaling_inside_the_model_tells_its_value_range(inside, expected):
     model = sequential(*inside, layers.Conv2D(4, 3))
-    found = visualize.find_value_range(model, images_for(model))
+    found = debugcnn.find_value_range(model, images_for(model))
     assert found == (expected, "inside", [])
 
 
@@ -813,7 +813,7 @@ def colour_net(value_range, normalised):
     model = keras.Sequential([keras.Input((12, 16, 3)), *body, *head])
     photos, labels = coloured(600, 0)
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    images = visualize.from_pixels(photos, value_range)
+    images = debugcnn.from_pixels(photos, value_range)
     scale = np.abs(images).mean()
     model.get_layer("look").kernel.assign(model.get_layer("look").kernel / scale)
     model.fit(images, labels, epochs=4, verbose=0)
@@ -828,12 +828,12 @@ def coloured(count, seed):
     return photos, labels
 
 
-@pytest.mark.parametrize("value_range", visualize.VALUE_RANGES)
+@pytest.mark.parametrize("value_range", debugcnn.VALUE_RANGES)
 def test_a_stored_normalisation_tells_the_value_range(value_range):
     model = colour_net(value_range, normalised=True)
-    found = visualize.find_value_range(model, coloured(60, 1)[0])
+    found = debugcnn.find_value_range(model, coloured(60, 1)[0])
     assert (found.value_range, found.reason) == (value_range, "tried")
-    assert [trial.value_range for trial in found.trials] == list(visualize.VALUE_RANGES)
+    assert [trial.value_range for trial in found.trials] == list(debugcnn.VALUE_RANGES)
     assert found.trials[0].accuracy is None
 
 
@@ -842,11 +842,11 @@ def test_labels_tell_the_value_range():
     model.layers[-1].bias.assign([4.0, 0.0, -4.0])
     model.layers[-1].kernel.assign(3 * model.layers[-1].kernel)
     photos, labels = coloured(100, 1)
-    found = visualize.find_value_range(model, photos, labels)
+    found = debugcnn.find_value_range(model, photos, labels)
     right = {trial.value_range: trial.accuracy for trial in found.trials}
     by_hand = {
-        kind: (model(visualize.from_pixels(photos, kind)).numpy().argmax(1) == labels).mean()
-        for kind in visualize.VALUE_RANGES
+        kind: (model(debugcnn.from_pixels(photos, kind)).numpy().argmax(1) == labels).mean()
+        for kind in debugcnn.VALUE_RANGES
     }
     assert right == pytest.approx(by_hand)
     assert right[found.value_range] == max(right.values())
@@ -855,7 +855,7 @@ def test_labels_tell_the_value_range():
 def test_where_nothing_tells_the_value_range_it_is_undecided():
     model = sequential(layers.Conv2D(4, 3), channels=1)
     model.layers[-1].kernel.assign(np.zeros((4, 3)))
-    found = visualize.find_value_range(model, images_for(model))
+    found = debugcnn.find_value_range(model, images_for(model))
     assert (found.value_range, found.reason) == ((0, 1), "undecided")
     assert [trial.value_range for trial in found.trials] == [(0, 255), (0, 1), (-1, 1)]
 
@@ -889,8 +889,8 @@ def test_trials_hold_what_they_say(activation):
     model.get_layer("norm").moving_mean.assign(mean)
     model.get_layer("norm").moving_variance.assign(variance)
     labels = rng.integers(0, 3, 20)
-    for trial in visualize.find_value_range(model, photos, labels).trials:
-        images = visualize.from_pixels(photos, trial.value_range)
+    for trial in debugcnn.find_value_range(model, photos, labels).trials:
+        images = debugcnn.from_pixels(photos, trial.value_range)
         p = np.float64(model(images))
         assert trial.accuracy == pytest.approx((p.argmax(1) == labels).mean())
         shift = abs(images.mean((0, 1, 2)) - mean) / np.sqrt(variance + 1e-3)
@@ -909,8 +909,8 @@ def test_trials_hold_what_they_say(activation):
 def test_a_range_with_which_answers_are_all_alike_is_none():
     model = colour_means([[0.05, 0], [-0.05, 0], [0, 0]], [0, 0], "softmax")
     photos = plain([140, 100, 100], [100, 140, 140])  # alike in BGR: the last two are one number
-    assert visualize.find_value_range(model, photos).reason == "undecided"  # so few photos
-    found = visualize.find_value_range(model, np.repeat(photos, 16, axis=0))
+    assert debugcnn.find_value_range(model, photos).reason == "undecided"  # so few photos
+    found = debugcnn.find_value_range(model, np.repeat(photos, 16, axis=0))
     assert (found.value_range, found.reason) == ((0, 255), "tried")
     assert [t.value_range for t in found.trials if t.spread > 0.05] == [(0, 255)]
 
@@ -918,8 +918,8 @@ def test_a_range_with_which_answers_are_all_alike_is_none():
 def test_a_range_with_which_all_answers_are_sure_is_none():
     model = colour_means(np.full((3, 1), 20 / 3), [-10], "sigmoid")  # brighter than 0.5 or not
     photos = plain([90, 90, 90], [165, 165, 165])
-    assert visualize.find_value_range(model, photos).reason == "undecided"  # so few photos
-    found = visualize.find_value_range(model, np.repeat(photos, 16, axis=0))
+    assert debugcnn.find_value_range(model, photos).reason == "undecided"  # so few photos
+    found = debugcnn.find_value_range(model, np.repeat(photos, 16, axis=0))
     assert (found.value_range, found.reason) == ((0, 1), "tried")
     assert [t.value_range for t in found.trials if t.sure < 0.98] == [(0, 1)]
     assert sum(trial.spread > 0.05 for trial in found.trials) > 1
@@ -928,7 +928,7 @@ def test_a_range_with_which_all_answers_are_sure_is_none():
 def test_of_several_ranges_the_one_with_more_right_answers_is_the_guess():
     model = colour_means([[6], [-6], [0]], [1.2], "sigmoid")
     photos = plain([140, 100, 100], [100, 140, 140])
-    found = visualize.find_value_range(model, photos, [1, 0])
+    found = debugcnn.find_value_range(model, photos, [1, 0])
     assert (found.value_range, found.reason) == ((-1, 1), "undecided")
     right = {trial.value_range: trial.accuracy for trial in found.trials}
     assert (right[0, 1], right[-1, 1]) == (0.5, 1)
@@ -937,27 +937,27 @@ def test_of_several_ranges_the_one_with_more_right_answers_is_the_guess():
 def test_statistics_between_those_of_two_ranges_decide_nothing():
     model = colour_means(np.eye(3), [0, 0, 0], "softmax", normalised=True)
     photos = np.random.default_rng(0).uniform(0, 255, (20, 4, 6, 3)).astype("f4")
-    bytes_, caffe = (visualize.from_pixels(photos, kind) for kind in ((0, 255), "caffe"))
+    bytes_, caffe = (debugcnn.from_pixels(photos, kind) for kind in ((0, 255), "caffe"))
     mean = 0.45 * bytes_.mean((0, 1, 2)) + 0.55 * caffe.mean((0, 1, 2))
     model.get_layer("norm").moving_mean.assign(mean)
     model.get_layer("norm").moving_variance.assign(caffe.var((0, 1, 2)))
-    found = visualize.find_value_range(model, photos)
+    found = debugcnn.find_value_range(model, photos)
     assert (found.value_range, found.reason) == ("caffe", "undecided")
     model.get_layer("norm").moving_mean.assign(caffe.mean((0, 1, 2)))
-    found = visualize.find_value_range(model, photos)
+    found = debugcnn.find_value_range(model, photos)
     assert (found.value_range, found.reason) == ("caffe", "tried")
 
 
 def test_a_normalisation_that_was_never_trained_tells_nothing():
     model = colour_means(np.eye(3), [0, 0, 0], "softmax", normalised=True)
-    found = visualize.find_value_range(model, plain([140, 100, 100], [100, 140, 140]))
+    found = debugcnn.find_value_range(model, plain([140, 100, 100], [100, 140, 140]))
     assert [trial.mismatch for trial in found.trials] == [None] * 5
 
 
 def test_ranges_are_tried_on_photos_from_the_whole_collection():
     model = colour_means([[0.1], [0.1], [0.1]], [-30], "sigmoid")  # brighter than 100 or not
     photos = plain(*[[50, 50, 50]] * 300, *[[150, 150, 150]] * 300)
-    found = visualize.find_value_range(model, photos, np.arange(600) >= 300)
+    found = debugcnn.find_value_range(model, photos, np.arange(600) >= 300)
     right = {trial.value_range: trial.accuracy for trial in found.trials}
     assert (right[0, 255], right[0, 1]) == (1, 0.5)
 
@@ -992,34 +992,34 @@ def test_occlusion_is_what_the_logit_loses():
     model = corner_net()
     images = np.full((2, 20, 30, 3), 200, "f4")
     images[1] = 50
-    lost = visualize.occlusion(model, images, 1, size=4, stride=4)
+    lost = debugcnn.occlusion(model, images, 1, size=4, stride=4)
     inside = np.zeros((20, 30), bool)
     inside[:8, 22:] = True  # 4 x 4 squares that cut the corner, and what they cover
     # A square in the corner covers 16 of its 48 pixels: 200 becomes 127.5 there.
     assert lost[0, 0, 29] == pytest.approx((200 - 127.5) * 16 / 48, rel=1e-4)
     assert lost[1, 0, 29] == pytest.approx((50 - 127.5) * 16 / 48, rel=1e-4)
     assert (lost[0, 8:] == 0).all() and (lost[0, :, :20] == 0).all()
-    np.testing.assert_allclose(visualize.occlusion(model, images, 0, size=4, stride=4), -lost)
-    np.testing.assert_allclose(visualize.occlusion(model, images, size=4, stride=4), lost)
-    each = visualize.occlusion(model, images, [1, 0], size=4, stride=4)
+    np.testing.assert_allclose(debugcnn.occlusion(model, images, 0, size=4, stride=4), -lost)
+    np.testing.assert_allclose(debugcnn.occlusion(model, images, size=4, stride=4), lost)
+    each = debugcnn.occlusion(model, images, [1, 0], size=4, stride=4)
     np.testing.assert_allclose(each, lost * np.float32([1, -1])[:, None, None])
 
 
 def test_occlusion_reaches_every_pixel_and_takes_other_values():
     model = corner_net()
     image = np.ones((1, 20, 30, 3), "f4")
-    lost = visualize.occlusion(model, image, 1, size=7, stride=5, value_range=(-1, 1))
+    lost = debugcnn.occlusion(model, image, 1, size=7, stride=5, value_range=(-1, 1))
     assert np.isfinite(lost).all()
     assert lost[0, 0, -1] == pytest.approx(1 * 6 * 7 / 48, rel=1e-4)
     assert lost.max() <= 1
     np.testing.assert_array_equal(
-        visualize.occlusion(model, image, 1), visualize.occlusion(model, image, 1, 20 // 5, 2)
+        debugcnn.occlusion(model, image, 1), debugcnn.occlusion(model, image, 1, 20 // 5, 2)
     )
     for wrong in ({"size": 21}, {"size": -1}, {"stride": -2}):
         with pytest.raises(ValueError, match="do not fit images of 20 x 30"):
-            visualize.occlusion(model, image, 1, **wrong)
+            debugcnn.occlusion(model, image, 1, **wrong)
     with pytest.raises(ValueError, match="target 2 is no class"):
-        visualize.occlusion(model, image, 2)
+        debugcnn.occlusion(model, image, 2)
 
 
 # ----------------------------------------------------------------------------- nets of other people
@@ -1038,20 +1038,20 @@ def test_applications(name):
     keras.backend.clear_session()
     model = getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
     images = images_for(model, 2)
-    assert visualize.default_layer(model).rstrip("0123456789_") == APPLICATIONS[name].rstrip(
+    assert debugcnn.default_layer(model).rstrip("0123456789_") == APPLICATIONS[name].rstrip(
         "0123456789_"
     )
-    names = visualize.convolution_layers(model)
+    names = debugcnn.convolution_layers(model)
     assert len(names) > 20
-    last = visualize.default_layer(model)
-    maps, gradients = visualize.evidence(model, images, 3)
+    last = debugcnn.default_layer(model)
+    maps, gradients = debugcnn.evidence(model, images, 3)
     (made,) = (op.output for op in model.operations if op.name == last)
     inner = keras.Model(model.input, made)
     np.testing.assert_allclose(maps, inner(images, training=False), rtol=1e-3, atol=1e-3)
     assert np.abs(gradients).max() > 0
-    facts = {facts.name: facts for facts in visualize.layer_table(model)}
+    facts = {facts.name: facts for facts in debugcnn.layer_table(model)}
     assert facts[last].stride == 32
-    patterns, _ = visualize.filter_patterns(model, names[5], [0, 1], steps=2)
+    patterns, _ = debugcnn.filter_patterns(model, names[5], [0, 1], steps=2)
     assert patterns.shape[3] == 3
 
 
@@ -1062,16 +1062,16 @@ NETS = Path(os.environ.get("STRANGERS", ROOT.parent / "shared" / "nets"))
 def test_nets_by_strangers():
     truth = json.loads((NETS / "truth.json").read_text())
     for file, facts in truth.items():
-        model = visualize.load_model(NETS / file)
+        model = debugcnn.load_model(NETS / file)
         expected = tuple(facts["input"])
-        assert visualize.recording.own_shape(model) == expected
+        assert debugcnn.views.tracing.own_shape(model) == expected
         images = images_for(model, 2) / 255
-        assert visualize.grad_cam(model, images, 1).shape == (2, *expected[:2])
-        layer = visualize.convolution_layers(model)[-1]
-        assert np.isfinite(visualize.filter_patterns(model, layer, [0], steps=1)[1]).all()
+        assert debugcnn.grad_cam(model, images, 1).shape == (2, *expected[:2])
+        layer = debugcnn.convolution_layers(model)[-1]
+        assert np.isfinite(debugcnn.filter_patterns(model, layer, [0], steps=1)[1]).all()
 
 
 def test_tensorflow_starts_quietly():
-    command = [sys.executable, "-c", "import visualize; print(visualize.grad_cam.__name__)"]
+    command = [sys.executable, "-c", "import debugcnn.quiet; print(debugcnn.grad_cam.__name__)"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "grad_cam\n" and done.stderr == ""

@@ -21,7 +21,7 @@ import yaml
 from keras import layers
 from PIL import Image
 
-import visualize
+import debugcnn.quiet
 
 ROOT = Path(__file__).parents[1]
 RESULTS = json.loads((ROOT / "benchmarks" / "results.json").read_text())
@@ -195,7 +195,7 @@ def test_memory_is_that_of_a_batch_however_much_is_tried(method):
     model = keras.Sequential([keras.Input((12, 12, 3)), *parts, layers.Dense(1, "sigmoid")])
     photos = np.random.default_rng(0).uniform(0, 255, (2, 12, 12, 3)).astype(np.float32)
     getattr(visualize, method)(model, photos, target=1, **METHODS[method])
-    assert sum(rows) >= 80 and max(rows) <= visualize.recording.BATCH
+    assert sum(rows) >= 80 and max(rows) <= debugcnn.views.tracing.BATCH
 
 
 # ------------------------------------------------------------------------------------ separator

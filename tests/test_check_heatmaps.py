@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from keras import layers
 
-import check_heatmaps
-import visualize
-from examples import marks
+from debugcnn import heatmap_comparison
+import debugcnn.quiet
+from tools import marks
 
 ROOT = Path(__file__).parents[1]
 FOUND = json.loads((ROOT / "models" / "heatmaps.json").read_text())
 MARKS = json.loads((ROOT / "models" / "marks.json").read_text())
 PLANTED = MARKS["tasks"]
 HEIGHT, WIDTH = 24, 32
-TRIVIAL = check_heatmaps.TRIVIAL
-NAMES = [*check_heatmaps.METHODS, *check_heatmaps.PRODUCTS, *TRIVIAL]
+TRIVIAL = heatmap_comparison.TRIVIAL
+NAMES = [*heatmap_comparison.METHODS, *heatmap_comparison.PRODUCTS, *TRIVIAL]
 
 
 def corner_net():
@@ -64,7 +64,7 @@ def case(tmp_path, monkeypatch):
 
 def command(case, *more):
     options = ["--work", str(case / "work"), "--json", str(case / "found.json"), *more]
-    return check_heatmaps.main([str(case / "net.keras"), str(case / "photos"), *options])
+    return heatmap_comparison.main([str(case / "net.keras"), str(case / "photos"), *options])
 
 
 def test_a_reason_that_is_known_is_found(case, capsys):
@@ -84,7 +84,7 @@ def test_a_reason_that_is_known_is_found(case, capsys):
     assert found["layers"]["edges of the photo"]["first"]["mean"] == pytest.approx(1)
     assert found["layers"]["integrated gradients"]["dense"]["mean"] < 0.5
     printed = capsys.readouterr().out
-    assert check_heatmaps.table(found) in printed
+    assert heatmap_comparison.table(found) in printed
     assert printed.count("\n| ") == 1 + len(NAMES)
 
 
@@ -97,33 +97,33 @@ def test_a_run_that_was_stopped_goes_on(case, monkeypatch):
 
     monkeypatch.setattr(check_heatmaps, "cost", lambda case, names: {})
     monkeypatch.setattr(check_heatmaps, "usable", lambda *given: (NAMES[: -len(TRIVIAL)], {}))
-    for name in check_heatmaps.METHODS:
-        monkeypatch.setitem(check_heatmaps.METHODS, name, fails)
+    for name in heatmap_comparison.METHODS:
+        monkeypatch.setitem(heatmap_comparison.METHODS, name, fails)
     assert command(case) == 0
     again = json.loads((case / "found.json").read_text())
     assert again["scores"] == first["scores"] and again["layers"] == first["layers"]
 
 
 def test_heatmaps_of_another_net_are_not_taken(case):
-    model = visualize.load_model(case / "net.keras")
+    model = debugcnn.load_model(case / "net.keras")
     options = dict(folder=case / "photos", limit=4, value_range=(0, 255), work=case / "work")
-    folder = check_heatmaps.Photos(model, **options).work
+    folder = heatmap_comparison.Photos(model, **options).work
     model.get_layer("dense").bias.assign([1.0])
-    assert check_heatmaps.Photos(model, **options).work != folder
+    assert heatmap_comparison.Photos(model, **options).work != folder
     model.get_layer("dense").bias.assign([0.0])
 
 
 def test_photos_come_from_each_class_in_turn(case):
-    model = visualize.load_model(case / "net.keras")
-    photos = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    model = debugcnn.load_model(case / "net.keras")
+    photos = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
     assert [name.split("/")[0] for name in photos.names] == ["dark", "light"] * 4
     assert list(photos.labels) == [0, 1] * 4 == list(photos.target)
 
 
 def test_a_picture_of_two_is_made_of_the_middles_of_two_photos(case):
-    model = visualize.load_model(case / "net.keras")
-    photos = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
-    pictures, targets, own = check_heatmaps.side_by_side(photos)
+    model = debugcnn.load_model(case / "net.keras")
+    photos = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    pictures, targets, own = heatmap_comparison.side_by_side(photos)
     assert pictures.shape == (2, HEIGHT, WIDTH, 3) and list(targets) == [0, 1]
     middle = slice(WIDTH // 4, WIDTH // 4 + WIDTH // 2)
     np.testing.assert_array_equal(pictures[0][:, : WIDTH // 2], photos.images[0][:, middle])
@@ -133,10 +133,10 @@ def test_a_picture_of_two_is_made_of_the_middles_of_two_photos(case):
 
 
 def test_the_holes_of_another_photo_are_those_of_another(case):
-    model = visualize.load_model(case / "net.keras")
-    photos = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    model = debugcnn.load_model(case / "net.keras")
+    photos = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
     name = "HiResCAM, a layer earlier"
-    one = check_heatmaps.curves(photos, name, slice(0, 1))
+    one = heatmap_comparison.curves(photos, name, slice(0, 1))
     assert one.shape == (1, 5, 2) and np.isnan(one[0, 4]).all() and np.isfinite(one[:, :4]).all()
     for stop, other in ((2, 1), (3, 1)):  # of two the other, of three the one before the last
         heat = (
@@ -144,9 +144,9 @@ def test_the_holes_of_another_photo_are_those_of_another(case):
             + np.random.default_rng(0).random((3, HEIGHT, WIDTH))[:stop]
         )
         photos.heatmaps = lambda name, chunk, heat=heat: heat
-        run = check_heatmaps.curves(photos, name, slice(0, stop))
-        options = dict(target=photos.target[:1], fractions=check_heatmaps.FRACTIONS)
-        expected = visualize.deletion_curve(model, photos.images[:1], heat[[other]], **options)
+        run = heatmap_comparison.curves(photos, name, slice(0, stop))
+        options = dict(target=photos.target[:1], fractions=heatmap_comparison.FRACTIONS)
+        expected = debugcnn.deletion_curve(model, photos.images[:1], heat[[other]], **options)
         np.testing.assert_allclose(run[0, 4], expected[0], rtol=1e-4)
         assert not np.allclose(run[0, 4], run[0, 0])
 
@@ -168,35 +168,35 @@ def test_a_net_of_one_convolution_without_a_relu(case, capsys):
 
 
 def test_classes_may_have_another_order_than_folders(case):
-    model = visualize.load_model(case / "net.keras")
+    model = debugcnn.load_model(case / "net.keras")
     options = dict(limit=4, value_range=(0, 255), work=case / "work", classes=["light", "dark"])
-    photos = check_heatmaps.Photos(model, case / "photos", **options)
+    photos = heatmap_comparison.Photos(model, case / "photos", **options)
     assert list(photos.labels) == [1, 0] * 4
-    assert check_heatmaps.side_by_side(photos) is None  # the net gets all of them wrong
+    assert heatmap_comparison.side_by_side(photos) is None  # the net gets all of them wrong
 
 
 def test_the_bootstrap_is_near_the_closed_form():
     values = np.random.default_rng(1).normal(3, 2, 400)
-    one = check_heatmaps.bootstrap([*values, np.nan])
+    one = heatmap_comparison.bootstrap([*values, np.nan])
     half = 1.96 * values.std(ddof=1) / 20
     assert one["photos"] == 400 and one["mean"] == pytest.approx(values.mean(), abs=1e-4)
     np.testing.assert_allclose(one["interval"], [values.mean() - half, values.mean() + half], 0.02)
-    assert check_heatmaps.bootstrap([np.nan])["mean"] is None
+    assert heatmap_comparison.bootstrap([np.nan])["mean"] is None
 
 
 def test_the_bootstrap_draws_rows_that_belong_together():
     values = np.random.default_rng(1).normal(3, 2, 400)
-    alone = check_heatmaps.bootstrap(values)
-    thrice = check_heatmaps.bootstrap(np.repeat(values[:, None], 3, 1))
+    alone = heatmap_comparison.bootstrap(values)
+    thrice = heatmap_comparison.bootstrap(np.repeat(values[:, None], 3, 1))
     assert thrice == alone | {"photos": 1200}  # no surer by saying it three times
     holes = np.stack([values, np.full(400, np.nan)], 1)
-    assert check_heatmaps.bootstrap(holes) == alone
+    assert heatmap_comparison.bootstrap(holes) == alone
 
 
 @pytest.mark.parametrize(("photos", "orders"), [(4, 2), (149, 2), (150, 3), (800, 10)])
 def test_each_order_of_the_layers_meets_other_photos(case, monkeypatch, photos, orders):
-    model = visualize.load_model(case / "net.keras")
-    few = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    model = debugcnn.load_model(case / "net.keras")
+    few = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
     few.images = few.images[np.arange(photos) % 8] + np.arange(photos)[:, None, None, None]
     few.target = np.arange(photos)
     asked = []
@@ -206,7 +206,7 @@ def test_each_order_of_the_layers_meets_other_photos(case, monkeypatch, photos, 
         return {layer: np.array([0.1, 0.2, 0.3, 0.4]) + seed for layer in layers}
 
     monkeypatch.setattr(visualize, "cascade", cascade)
-    found = check_heatmaps.randomised(few, ["Grad-CAM", "random"], lambda line: None)
+    found = heatmap_comparison.randomised(few, ["Grad-CAM", "random"], lambda line: None)
     assert [seed for seed, _, _ in asked] == list(range(orders))
     assert [target for _, target, _ in asked] == [[2 * i, 2 * i + 1] for i in range(orders)]
     assert all(np.array_equal(given, few.images[target]) for _, target, given in asked)
@@ -216,21 +216,21 @@ def test_each_order_of_the_layers_meets_other_photos(case, monkeypatch, photos, 
 
 
 def test_all_methods_are_shuffled_at_once_as_each_would_be_alone(case):
-    model = visualize.load_model(case / "net.keras")
-    photos = check_heatmaps.Photos(model, case / "photos", 4, (0, 255), case / "work")
+    model = debugcnn.load_model(case / "net.keras")
+    photos = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
     names = ["integrated gradients", "Grad-CAM x occlusion", "edges of the photo"]
-    found = check_heatmaps.randomised(photos, names, lambda line: None)
-    methods = check_heatmaps.METHODS
+    found = heatmap_comparison.randomised(photos, names, lambda line: None)
+    methods = heatmap_comparison.METHODS
     alone = {
         names[0]: lambda *given: methods[names[0]](*given, (0, 255)),
-        names[1]: lambda *given: visualize.product(
+        names[1]: lambda *given: debugcnn.product(
             methods["Grad-CAM"](*given, (0, 255)), methods["occlusion"](*given, (0, 255))
         ),
-        names[2]: lambda model, images, target: visualize.edges(images),
+        names[2]: lambda model, images, target: debugcnn.edge_map(images),
     }
     for name, explain in alone.items():
         given = photos.images[2:4], photos.target[2:4]
-        expected = visualize.cascade(model, explain, *given, ["dense", "last", "first"], seed=1)
+        expected = debugcnn.cascading_randomization(model, explain, *given, ["dense", "last", "first"], seed=1)
         for layer, values in expected.items():
             np.testing.assert_allclose(found[name][layer][1], values, atol=1e-6)
 
@@ -253,7 +253,7 @@ def test_wrong_input_gets_one_sentence(case, capsys, change, words):
 
 
 def test_the_readme_has_the_table():
-    assert check_heatmaps.table(FOUND) in (ROOT / "README.md").read_text()
+    assert heatmap_comparison.table(FOUND) in (ROOT / "README.md").read_text()
 
 
 def test_the_sentences_under_the_table_agree_with_what_was_found():
@@ -290,17 +290,17 @@ def test_what_was_found_is_of_enough_photos():
 
 
 def sample_photos(copies):
-    photos, _ = visualize.load_photos(ROOT / "images", (marks.SIDE, marks.SIDE))
+    photos, _ = debugcnn.load_images(ROOT / "images", (marks.SIDE, marks.SIDE))
     return np.repeat(np.uint8(photos), copies, axis=0)
 
 
 @pytest.mark.parametrize("task", marks.TASKS)
 def test_the_nets_read_the_marks_and_nothing_else(task):
-    model = visualize.load_model(marks.SHOWN / f"{marks.TASKS.index(task)}.keras")
+    model = debugcnn.load_model(marks.SHOWN / f"{marks.TASKS.index(task)}.keras")
     photos = sample_photos(12)
     marked, labels, places = marks.painted(photos, task, seed=7)
     assert 0.3 < labels.mean() < 0.7
-    says = [visualize.logits(model, some / np.float32(255)).argmax(1) for some in (marked, photos)]
+    says = [debugcnn.logits(model, some / np.float32(255)).argmax(1) for some in (marked, photos)]
     assert np.mean(says[0] == labels) > 0.9 and not says[1].any()
     changed = (marked != photos).any(-1)
     assert not (changed & ~places.any(1)).any() and changed.sum() > 0.8 * places.sum()
@@ -317,8 +317,8 @@ def test_a_mark_is_worth_what_it_was_given(strong):
     np.testing.assert_array_equal(logits, expected)
     assert ((marked != photos).any((1, 2, 3)) == there.any(1)).all()
     np.testing.assert_allclose(marks.probable(photos, strong)[1].max(), 1 / (1 + np.exp(-3)))
-    model = visualize.load_model(marks.SHOWN / f"{len(marks.TASKS) + strong}.keras")
-    logit = [visualize.logits(model, some / np.float32(255))[:, 1] for some in (marked, photos)]
+    model = debugcnn.load_model(marks.SHOWN / f"{len(marks.TASKS) + strong}.keras")
+    logit = [debugcnn.logits(model, some / np.float32(255))[:, 1] for some in (marked, photos)]
     for one, two in ((0, 1), (1, 0)):
         added = (logit[0] - logit[1])[there[:, one] & ~there[:, two]].mean()
         assert added == pytest.approx(4 if one == strong else 2, abs=0.5)

@@ -12,11 +12,11 @@ from scipy.stats import hypergeom, kstest
 from test_diagnose import any_place_reader, colours, corner_reader, reads, red, with_a_corner
 
 import diagnose
-import visualize
+import debugcnn.quiet
 from checks import answers, inputs, page, photos
 from checks import layers as weights
 from checks.statistics import Comparison, auc, skill
-from photo_checks import group_duplicates
+from debugcnn.files.intact import group_duplicates
 
 SIDE = 16
 
@@ -41,8 +41,8 @@ def touched(net, *names):
 
 def case_of(net, pictures, labels, logits=None, value_range=(0, 1)):
     """A case before all checks, the net's logits and probabilities known."""
-    case = diagnose.Case(net, pictures, labels, value_range, None, visualize.answers(net))
-    case.logits, case.probabilities = visualize.logits_and_probabilities(net, case.images)
+    case = diagnose.Case(net, pictures, labels, value_range, None, debugcnn.classifier_head(net))
+    case.logits, case.probabilities = debugcnn.logits_and_probabilities(net, case.images)
     if logits is not None:
         case.logits = logits
         shares = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
@@ -1736,7 +1736,7 @@ def test_stored_statistics_stay_where_asking_fails(monkeypatch):
     def fails(*given, **more):
         raise MemoryError
 
-    monkeypatch.setattr(weights, "logits_in", fails)
+    monkeypatch.setattr(weights, "logits_in_graph", fails)
     with pytest.raises(MemoryError):
         weights.with_batch_statistics(net, pictures)
     assert "call" not in vars(net.get_layer("norm"))
@@ -1785,9 +1785,9 @@ def test_an_activation_that_was_forgotten_is_named():
     assert verdict(case, "batch_statistics") == "fine"
     found = inputs.no_activation(net, pictures, labels, (0, 1))
     whole = as_colours_vary(layers.ReLU())
-    np.testing.assert_allclose(found.logits, visualize.logits(whole, case.images), atol=1e-4)
+    np.testing.assert_allclose(found.logits, debugcnn.logits(whole, case.images), atol=1e-4)
     assert all(np.array_equal(a, b) for a, b in zip(given, net.get_weights()))
-    np.testing.assert_array_equal(visualize.logits(net, case.images), case.logits)
+    np.testing.assert_array_equal(debugcnn.logits(net, case.images), case.logits)
 
 
 def test_a_layer_that_needs_no_activation_is_left_alone():
@@ -1835,9 +1835,9 @@ def test_the_activation_is_that_of_the_others():
     some = np.random.default_rng(0).uniform(size=(3, SIDE, SIDE, 3)).astype(np.float32)
     whole = keras.Sequential([*net.layers[:2], layers.Activation("tanh"), *net.layers[2:]])
     whole.build((None, SIDE, SIDE, 3))
-    expected = visualize.logits(whole, some)
+    expected = debugcnn.logits(whole, some)
     np.testing.assert_allclose(weights.with_activation(net, [linear], some), expected, atol=1e-5)
-    assert np.abs(visualize.logits(net, some) - expected).max() > 1e-3
+    assert np.abs(debugcnn.logits(net, some) - expected).max() > 1e-3
 
 
 @pytest.mark.parametrize("count", [2, 4])
@@ -1857,7 +1857,7 @@ def test_activations_that_are_missing_in_many_places_are_tried_together(count):
     assert len(tried) == (3 if count == 2 else 1)  # each of few, and all of them
     acts = [part for conv in linear for part in (conv, layers.ReLU())]
     whole = keras.Sequential([keras.Input((SIDE, SIDE, 3)), net.layers[0], *acts, *net.layers[-2:]])
-    expected = visualize.logits(whole, pictures / 255)
+    expected = debugcnn.logits(whole, pictures / 255)
     np.testing.assert_allclose(tried[f"each of {count} layers"], expected, atol=1e-5)
     case = case_of(net, pictures, labels)
     diagnose.about_layers(case)
@@ -2199,7 +2199,7 @@ def test_photos_unlike_those_trained_on(look, drawn, net, change):
     one = next(one for one in found if one.what == look)
     assert one.told > 0.75 and one.loss.low > 0.2 and one.loss.accuracy > 0.85
     after = one.alike(trained)
-    right = visualize.logits(net, after / 255).argmax(1) == of_trained
+    right = debugcnn.logits(net, after / 255).argmax(1) == of_trained
     assert one.loss.left == pytest.approx(right.mean())
     wanted, before, now = (np.median(photos._looks(p)[look]) for p in (changed, trained, after))
     assert abs(now - wanted) < 0.35 * abs(before - wanted)

@@ -37,8 +37,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import data_separator as ds
-import photo_checks as pc
+from debugcnn import separator as ds
+from debugcnn.files import intact as pc
 
 ROOT = Path(ds.__file__).resolve().parent
 SPLITS = ("train", "validation", "test")

@@ -14,8 +14,8 @@ from conftest import ROOT
 from keras import layers
 
 import diagnose
-import visualize
-from bugs import blind, faults, run, tables
+import debugcnn.quiet
+from injected_faults import blind, faults, run, tables
 from checks import answers, inputs, page, photos
 from checks import layers as weights
 from checks.statistics import auc, compare, enough, skill, skill_interval
@@ -127,7 +127,7 @@ def test_what_brings_nothing_is_asked_on_few_photos(monkeypatch):
 
     whole = inputs.contest(
         inputs.ask(red(), pictures, (0, 255)),
-        {k: inputs.ask(red(), pictures, k) for k in visualize.VALUE_RANGES[1:]},
+        {k: inputs.ask(red(), pictures, k) for k in debugcnn.VALUE_RANGES[1:]},
         labels,
     )
     monkeypatch.setattr(inputs, "ask", counted)
@@ -425,7 +425,7 @@ def test_units_that_never_change():
     found = {layer.layer: layer for layer in weights.units(net, pictures)}
     assert (found["conv"].constant, found["conv"].count) == (3, 8)
     assert (found["dense"].constant, found["dense"].count) == (2, 6)
-    (maps,) = visualize.activations(net, pictures, ["conv"]).values()
+    (maps,) = debugcnn.activations(net, pictures, ["conv"]).values()
     assert found["conv"].highest == pytest.approx(maps.max(), rel=1e-5)
 
 
@@ -442,7 +442,7 @@ def test_batch_statistics_are_those_of_training(scale):
     for old, new in zip(before, net.get_weights()):
         np.testing.assert_array_equal(old, new)
     assert "call" not in vars(norm)
-    asked = visualize.logits(net, pictures)
+    asked = debugcnn.logits(net, pictures)
     np.testing.assert_allclose(found, net(pictures, training=True), rtol=1e-3, atol=1e-3)
     assert np.abs(found - asked).max() > 1
     assert weights.batch_normalisations(net) == [norm]
@@ -747,7 +747,7 @@ def test_the_root_comes_first(net, change, options, cause):
 
 def test_the_rest_is_examined_as_the_net_should_be_fed():
     report, _ = verdicts(reads([40, 0, -40], bias=0.1), *colours(200), value_range=(0, 1 / 255))
-    assert report["value_range"] in visualize.VALUE_RANGES and report["accuracy"] > 0.9
+    assert report["value_range"] in debugcnn.VALUE_RANGES and report["accuracy"] > 0.9
 
 
 def test_what_a_root_explains_is_no_fault_of_its_own():

@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 from test_notebooks import ROOT
 
-import visualize
+import debugcnn.quiet
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -203,7 +203,7 @@ def test_files_of_keras_2(build, suffix, tmp_path):
         warnings.simplefilter("ignore")
         expected.save(file)
         before = file.read_bytes()
-        model = visualize.load_model(file)
+        model = debugcnn.load_model(file)
     assert isinstance(model, keras.Model) and file.read_bytes() == before
     same_answers(model, expected, some_images(expected))
     if build is mixed_precision:
@@ -276,7 +276,7 @@ def test_descriptions_of_other_years(kept, change):
     expected, rewritten = kept
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = visualize.load_model(rewritten(change))
+        model = debugcnn.load_model(rewritten(change))
     same_answers(model, expected, some_images(expected))
 
 
@@ -290,14 +290,14 @@ def test_long_lists_of_names_come_in_parts(kept):
         path = file.filename
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = visualize.load_model(path)
+        model = debugcnn.load_model(path)
     same_answers(model, expected, some_images(expected))
 
 
 def test_what_had_to_be_changed_is_said(kept):
     _, rewritten = kept
     with pytest.warns(UserWarning, match="Keras 2") as told:
-        visualize.load_model(rewritten(with_a_list_as_axis))
+        debugcnn.load_model(rewritten(with_a_list_as_axis))
     (told,) = {str(one.message) for one in told if one.category is UserWarning}
     assert told.startswith("net.h5 was written by Keras 2.21.0.")
     assert "BatchNormalization: axis as a number, without" in told and "LeakyReLU: alpha" in told
@@ -322,7 +322,7 @@ def test_what_had_to_be_changed_is_said(kept):
 )
 def test_what_would_change_an_answer_gets_a_sentence(kept, change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        visualize.load_model(kept[1](change))
+        debugcnn.load_model(kept[1](change))
 
 
 def test_keras_1_gets_a_sentence(kept):
@@ -330,7 +330,7 @@ def test_keras_1_gets_a_sentence(kept):
         file.attrs["keras_version"] = "1.2.2"
         path = file.filename
     with pytest.raises(ValueError, match=r"Keras 1\.2\.2 wrote it: open it with Keras 2 and save"):
-        visualize.load_model(path)
+        debugcnn.load_model(path)
 
 
 def test_an_operation_that_reaches_files_is_not_run(tmp_path):
@@ -342,7 +342,7 @@ def test_an_operation_that_reaches_files_is_not_run(tmp_path):
         text = file.attrs["model_config"].replace('"math.subtract"', '"io.write_file"')
         file.attrs["model_config"] = text
     with pytest.raises(ValueError, match="uses the operation tf.io.write_file, which"):
-        visualize.load_model(tmp_path / "net.h5")
+        debugcnn.load_model(tmp_path / "net.h5")
 
 
 class Bloom(old.Layer):
@@ -360,13 +360,13 @@ def test_layers_of_ones_own(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected.save(tmp_path / "old.h5")
-    model = visualize.load_model(tmp_path / "old.h5", custom_objects={"Bloom": Grow})
+    model = debugcnn.load_model(tmp_path / "old.h5", custom_objects={"Bloom": Grow})
     same_answers(model, expected, some_images(expected))
     new = keras.Sequential([keras.Input((8, 8, 3)), Grow(), keras.layers.Flatten()])
     new.save(tmp_path / "new.keras")
     with pytest.raises(ValueError, match="it needs the class 'Grow', which is not part of Keras"):
-        visualize.load_model(tmp_path / "new.keras")
-    assert visualize.load_model(tmp_path / "new.keras", custom_objects={"Grow": Grow}).built
+        debugcnn.load_model(tmp_path / "new.keras")
+    assert debugcnn.load_model(tmp_path / "new.keras", custom_objects={"Grow": Grow}).built
 
 
 @pytest.mark.parametrize("library", [keras, tf_keras], ids=["3", "2"])
@@ -380,8 +380,8 @@ def test_python_code_in_a_file_runs_only_if_it_was_allowed(library, suffix, tmp_
         warnings.simplefilter("ignore")
         expected.save(tmp_path / f"net{suffix}")
     with pytest.raises(ValueError, match="Lambda layer in it holds Python code.*safe_mode=False"):
-        visualize.load_model(tmp_path / f"net{suffix}")
-    model = visualize.load_model(tmp_path / f"net{suffix}", safe_mode=False)
+        debugcnn.load_model(tmp_path / f"net{suffix}")
+    model = debugcnn.load_model(tmp_path / f"net{suffix}", safe_mode=False)
     same_answers(model, expected, some_images(expected))
 
 
@@ -405,7 +405,7 @@ def test_settings_of_a_newer_keras_that_say_none_are_left_out(new, tmp_path):
     more = (b'"filters": 2', b', "shine": null'), (b'"seed": null', b', "gloss": null')
     file = of_a_newer_keras(folder / "net.keras", tmp_path / "net.keras", *more)
     before = file.read_bytes()
-    same_answers(visualize.load_model(file), expected, some_images(expected))
+    same_answers(debugcnn.load_model(file), expected, some_images(expected))
     assert file.read_bytes() == before
 
 
@@ -413,7 +413,7 @@ def test_a_file_of_another_keras_3_says_which_one_to_install(new, tmp_path):
     more = (b'"filters": 2', b', "shine": 1')
     file = of_a_newer_keras(new[1] / "net.keras", tmp_path / "net.keras", more)
     with pytest.raises(ValueError, match=r"Keras 3\.99\.0 wrote it, and .* install that version"):
-        visualize.load_model(file)
+        debugcnn.load_model(file)
 
 
 # ---------------------------------------------------------------------------- names and no models
@@ -439,7 +439,7 @@ def new(tmp_path_factory):
 def test_a_file_opens_under_any_name(new, made, name, tmp_path):
     expected, folder = new
     shutil.copyfile(folder / made, tmp_path / name)
-    same_answers(visualize.load_model(tmp_path / name), expected, some_images(expected))
+    same_answers(debugcnn.load_model(tmp_path / name), expected, some_images(expected))
 
 
 def cut(source, target):
@@ -489,21 +489,21 @@ def containing(data):
 def test_what_is_no_model_gets_a_sentence(new, source, make, sentence, tmp_path):
     make(new[1] / source, tmp_path / "given.keras")
     with pytest.raises(ValueError, match="'given.keras'|given.keras") as error:
-        visualize.load_model(tmp_path / "given.keras")
+        debugcnn.load_model(tmp_path / "given.keras")
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
 def test_weights_of_keras_2_get_the_same_sentence(tmp_path):
     built_later().save_weights(tmp_path / "net.h5")
     with pytest.raises(ValueError, match="it holds weights, but no description of the layers"):
-        visualize.load_model(tmp_path / "net.h5")
+        debugcnn.load_model(tmp_path / "net.h5")
 
 
 def test_hdf5_of_other_programs(tmp_path):
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["x"] = np.zeros(3)
     with pytest.raises(ValueError, match="it is an HDF5 file, but Keras did not write it."):
-        visualize.load_model(tmp_path / "data.h5")
+        debugcnn.load_model(tmp_path / "data.h5")
 
 
 @pytest.mark.parametrize(
@@ -518,7 +518,7 @@ def test_folders_get_a_sentence(files, sentence, tmp_path):
     for name in files:
         (tmp_path / name).write_text("{}")
     with pytest.raises(ValueError, match=sentence):
-        visualize.load_model(tmp_path)
+        debugcnn.load_model(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------ photos
@@ -529,7 +529,7 @@ def ramp(height=6, width=8):
 
 
 def loaded(path, channels=3, size=(6, 8)):
-    (photo,), _ = visualize.load_photos(path, size, channels)
+    (photo,), _ = debugcnn.load_images(path, size, channels)
     assert photo.dtype == np.float32 and photo.shape == (*size, channels)
     return photo
 
@@ -578,7 +578,7 @@ def test_photos_are_squashed_cropped_or_padded(way, rows, columns, tmp_path):
     pixels[..., 0] = 100
     pixels[:, :10] = 250
     Image.fromarray(pixels).save(tmp_path / "wide.png")
-    (photo,), _ = visualize.load_photos(tmp_path / "wide.png", (6, 8), way=way)
+    (photo,), _ = debugcnn.load_images(tmp_path / "wide.png", (6, 8), way=way)
     filled = np.argwhere(photo[..., 0] > 0)
     assert filled.min(0).tolist() == [rows[0], columns[0]]
     assert (filled.max(0) + 1).tolist() == [rows[1], columns[1]]
@@ -587,8 +587,8 @@ def test_photos_are_squashed_cropped_or_padded(way, rows, columns, tmp_path):
 
 def test_filters_of_resizing(tmp_path):
     Image.fromarray(np.uint8(np.indices((60, 80)).sum(0) % 2 * 255)).save(tmp_path / "board.png")
-    (smooth,), _ = visualize.load_photos(tmp_path / "board.png", (6, 8))
-    (rough,), _ = visualize.load_photos(tmp_path / "board.png", (6, 8), resample="nearest")
+    (smooth,), _ = debugcnn.load_images(tmp_path / "board.png", (6, 8))
+    (rough,), _ = debugcnn.load_images(tmp_path / "board.png", (6, 8), resample="nearest")
     assert np.ptp(smooth) < 40 and set(np.unique(rough)) <= {0, 255}
 
 
@@ -644,7 +644,7 @@ def folder_of(tmp_path, *names):
 
 def test_hidden_files_are_passed_over(tmp_path):
     folder_of(tmp_path, "a.jpg", "._a.jpg", ".hidden.png", "Thumbs.db", "b.webp", "c.JPEG")
-    photos, names = visualize.load_photos(tmp_path, 6)
+    photos, names = debugcnn.load_images(tmp_path, 6)
     assert names == ["a", "b", "c"] and photos.shape == (3, 6, 6, 3)
 
 
@@ -652,21 +652,21 @@ def test_photos_with_labels(tmp_path):
     names = [f"dog/{i}.png" for i in range(5)] + ["cat/x.png", "cat/._a.jpg", ".git/y.png"]
     folder_of(tmp_path, *names)
     (tmp_path / "empty").mkdir()
-    photos, names, labels, classes = visualize.load_labelled_photos(tmp_path, (6, 8))
+    photos, names, labels, classes = debugcnn.load_labelled_images(tmp_path, (6, 8))
     assert classes == ["cat", "dog"]
     assert names == ["cat/x", "dog/0", "dog/1", "dog/2", "dog/3", "dog/4"]
     assert labels.tolist() == [0, 1, 1, 1, 1, 1]
     assert photos[:, 0, 0, 0].tolist() == [50, 0, 10, 20, 30, 40]
-    _, names, labels, _ = visualize.load_labelled_photos(tmp_path, 6, limit=3)
+    _, names, labels, _ = debugcnn.load_labelled_images(tmp_path, 6, limit=3)
     assert names == ["cat/x", "dog/0", "dog/2", "dog/4"] and labels.tolist() == [0, 1, 1, 1]
 
 
 def test_a_folder_with_photos_of_its_own_has_no_classes(tmp_path):
     folder_of(tmp_path, "a.jpg", "more/b.jpg")
-    assert visualize.class_folders(tmp_path) == []
-    assert visualize.class_folders(tmp_path / "a.jpg") == []
+    assert debugcnn.class_folders(tmp_path) == []
+    assert debugcnn.class_folders(tmp_path / "a.jpg") == []
     with pytest.raises(ValueError, match="holds no folders with photos, one for each class"):
-        visualize.load_labelled_photos(tmp_path, 6)
+        debugcnn.load_labelled_images(tmp_path, 6)
 
 
 def test_wrong_photos_get_a_sentence(tmp_path):
@@ -678,4 +678,4 @@ def test_wrong_photos_get_a_sentence(tmp_path):
         ([ROOT / "README.md"], "cannot be read as a photo"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            visualize.load_photos(source, 6)
+            debugcnn.load_images(source, 6)

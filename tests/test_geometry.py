@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-import visualize
-from visualize.recording import survey
+import debugcnn.quiet
+from debugcnn.views.tracing import survey
 
 SHAPE = 61, 83, 2  # not square, and odd
 
@@ -250,7 +250,7 @@ def test_tokens_are_folded_back_in_their_order(turned):
     model = model_of(*body)
     model.layers[2].kernel.assign(np.random.default_rng(0).normal(size=(3, 2)))
     images = np.random.default_rng(1).uniform(0, 1, (2, *SHAPE))
-    (maps,) = visualize.activations(model, images, body[-1:]).values()
+    (maps,) = debugcnn.activations(model, images, body[-1:]).values()
     by_hand = model.layers[0](images) @ model.layers[2].kernel
     np.testing.assert_allclose(maps, by_hand, rtol=1e-4)
 
@@ -258,7 +258,7 @@ def test_tokens_are_folded_back_in_their_order(turned):
 def test_turned_axes_are_turned_back():
     model = model_of(layers.Conv2D(3, 3, strides=2), layers.Permute((3, 2, 1), name="turned"))
     images = np.random.default_rng(1).uniform(0, 1, (2, *SHAPE))
-    maps = visualize.activations(model, images, ["turned"])["turned"]
+    maps = debugcnn.activations(model, images, ["turned"])["turned"]
     np.testing.assert_allclose(maps, model.layers[0](images), rtol=1e-4)
 
 
@@ -280,7 +280,7 @@ def test_what_moves_units_in_an_unknown_way_is_no_map(change):
     model = keras.Sequential([keras.Input(SHAPE), *body])
     assert survey(model)[0].place and survey(model)[1].place is None
     with pytest.raises(ValueError, match="'moved' returns no map"):
-        visualize.activations(model, np.zeros((1, *SHAPE)), ["moved"])
+        debugcnn.activations(model, np.zeros((1, *SHAPE)), ["moved"])
 
 
 # Araujo, Norris and Sim, Distill 2019, doi:10.23915/distill.00021, table of architectures.
@@ -296,11 +296,11 @@ def test_what_moves_units_in_an_unknown_way_is_no_map(change):
 )
 def test_fields_of_well_known_nets_are_the_published_ones(name, layer, field):
     model = getattr(keras.applications, name)(weights=None)
-    facts = {facts.name: facts for facts in visualize.layer_table(model)}[layer]
+    facts = {facts.name: facts for facts in debugcnn.layer_table(model)}[layer]
     assert (facts.field, facts.stride) == (field, 32)
-    assert visualize.default_layer(model) == layer
+    assert debugcnn.default_layer(model) == layer
     if name == "InceptionV3":
-        strides = {facts.name: facts.stride for facts in visualize.layer_table(model)}
+        strides = {facts.name: facts.stride for facts in debugcnn.layer_table(model)}
         assert strides["mixed7"] == 16
 
 
@@ -315,11 +315,11 @@ def test_a_field_is_counted_in_the_graph_that_runs():
 
 def test_layer_table_counts_the_larger_of_two_sides():
     body = [layers.Conv2D(1, (3, 1), strides=(1, 2)), layers.Conv2D(1, (1, 5), strides=(3, 1))]
-    wide, both = visualize.layer_table(keras.Sequential([keras.Input(SHAPE), *body]))
+    wide, both = debugcnn.layer_table(keras.Sequential([keras.Input(SHAPE), *body]))
     assert (wide.field, wide.stride) == (3, 2)
     assert (both.field, both.stride) == (1 + 4 * 2, 3)
     model = keras.Sequential([keras.Input(SHAPE), *body])
-    assert visualize.receptive_field(model, body[1])[1] == 3
+    assert debugcnn.receptive_field(model, body[1])[1] == 3
 
 
 def test_layer_table():
@@ -329,7 +329,7 @@ def test_layer_table():
         layers.GlobalAveragePooling2D(name="mean"),
         layers.Dense(5, name="decide"),
     ]
-    table = visualize.layer_table(keras.Sequential([keras.Input((8, 12, 3)), *body]))
+    table = debugcnn.layer_table(keras.Sequential([keras.Input((8, 12, 3)), *body]))
     assert table == [
         ("look", "Conv2D", (6, 10, 3), 84, 3, 1),
         ("relu", "ReLU", (6, 10, 3), 0, 3, 1),

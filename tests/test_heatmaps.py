@@ -13,21 +13,21 @@ import tensorflow as tf
 from keras import layers
 from test_visualize import HEADS, layer_of, randomise, trunk
 
-import visualize
-from visualize.covering import _random_masks, masked_logits
+import debugcnn.quiet
+from debugcnn.views.perturbation import _random_masks, masked_logits
 
 SIDES = 10, 16  # height and width, so that exchanged sides are noticed
 GREY = 127.5
 METHODS = {
-    "grad_cam_plus_plus": visualize.grad_cam_plus_plus,
-    "hires_cam": visualize.hires_cam,
-    "layer_cam": visualize.layer_cam,
-    "score_cam": visualize.score_cam,
-    "smooth_grad": partial(visualize.smooth_grad, samples=2),
-    "integrated_gradients": partial(visualize.integrated_gradients, steps=3),
-    "guided_backpropagation": visualize.guided_backpropagation,
-    "rise": partial(visualize.rise, samples=24, cells=3),
-    "occlusion": partial(visualize.occlusion, size=4),
+    "grad_cam_plus_plus": debugcnn.grad_cam_plus_plus,
+    "hires_cam": debugcnn.hires_cam,
+    "layer_cam": debugcnn.layer_cam,
+    "score_cam": debugcnn.score_cam,
+    "smooth_grad": partial(debugcnn.smooth_grad, samples=2),
+    "integrated_gradients": partial(debugcnn.integrated_gradients, steps=3),
+    "guided_backpropagation": debugcnn.guided_backpropagation,
+    "rise": partial(debugcnn.rise, samples=24, cells=3),
+    "occlusion": partial(debugcnn.occlusion, size=4),
 }
 CAMS = ["grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam"]
 FILLED = ["score_cam", "integrated_gradients", "rise", "occlusion"]  # take a baseline
@@ -132,7 +132,7 @@ def test_without_a_target_the_predicted_class_is_explained(name, head):
 
 @each_method
 def test_a_batch_of_bytes_equals_its_photos_one_by_one(name, monkeypatch):
-    for module in (visualize.recording, visualize.covering):
+    for module in (debugcnn.recording, debugcnn.covering):
         monkeypatch.setattr(module, "BATCH", 2)
     model, images, targets = kept(), pictures(), np.array([2, 0, 1])
     alone = [METHODS[name](model, images[i : i + 1], targets[i]) for i in range(3)]
@@ -259,8 +259,8 @@ def test_maps_and_gradients_are_put_together_as_in_the_papers(name, layer):
 
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])
 def test_hires_cam_is_grad_cam_where_only_a_mean_and_a_dense_layer_follow(head):
-    heat = visualize.hires_cam(kept(head), pictures(), 0)
-    close(heat, visualize.grad_cam(kept(head), pictures(), 0))
+    heat = debugcnn.hires_cam(kept(head), pictures(), 0)
+    close(heat, debugcnn.grad_cam(kept(head), pictures(), 0))
 
 
 def test_maps_times_gradients_add_up_to_the_logit_behind_relus_without_biases():
@@ -269,12 +269,12 @@ def test_maps_times_gradients_add_up_to_the_logit_behind_relus_without_biases():
         bias = layer_of(model, name).bias
         bias.assign(tf.zeros_like(bias))
     for target in range(3):
-        maps, gradients = visualize.evidence(model, images, target, "pool")
+        maps, gradients = debugcnn.evidence(model, images, target, "pool")
         np.testing.assert_allclose(
             (maps * gradients).sum((1, 2, 3)), model(images)[:, target], rtol=1e-3
         )
         heat = np.maximum((maps * gradients).sum(-1), 0)
-        close(visualize.hires_cam(model, images, target, "pool"), enlarged(heat))
+        close(debugcnn.hires_cam(model, images, target, "pool"), enlarged(heat))
 
 
 # ------------------------------------------------------------------------- by covering the photo
@@ -302,22 +302,22 @@ def test_score_cam_weighs_each_map_by_what_it_shows(head, monkeypatch):
     assert (maps_of(model, images).numpy()[..., 3] == 1).all()  # a mask that shows nothing
     dense = layer_of(model, "dense")
     dense.kernel.assign(dense.kernel * 4)
-    found = visualize.score_cam(model, images, 1)
+    found = debugcnn.score_cam(model, images, 1)
     close(found, score_cam_by_hand(model, images, 1))
     for layer, fill in (("last", 0), ("norm", pictures(seed=2))):  # and maps below zero
-        found_there = visualize.score_cam(model, images, 1, layer, fill)
+        found_there = debugcnn.score_cam(model, images, 1, layer, fill)
         close(found_there, score_cam_by_hand(model, images, 1, layer, fill))
-    monkeypatch.setattr(visualize.recording, "BATCH", 2)  # fewer than the five channels
-    close(visualize.score_cam(model, images, 1), found)
+    monkeypatch.setattr(debugcnn.recording, "BATCH", 2)  # fewer than the five channels
+    close(debugcnn.score_cam(model, images, 1), found)
     dense.kernel.assign(-dense.kernel)
-    assert np.abs(visualize.score_cam(model, images, 1) - found).max() > 0.01 * found.max()
+    assert np.abs(debugcnn.score_cam(model, images, 1) - found).max() > 0.01 * found.max()
 
 
 def test_score_cam_of_maps_with_nothing_in_them_is_zero():
     model = classifier()
     last = layer_of(model, "last")
     last.set_weights([np.zeros_like(last.kernel), np.zeros(5)])
-    np.testing.assert_array_equal(visualize.score_cam(model, pictures(), 1), 0)
+    np.testing.assert_array_equal(debugcnn.score_cam(model, pictures(), 1), 0)
 
 
 def test_rise_finds_the_region_that_the_logit_is_the_mean_of():
@@ -326,11 +326,11 @@ def test_rise_finds_the_region_that_the_logit_is_the_mean_of():
     model = chain(layers.Flatten(), layers.Dense(1))
     kernel = np.repeat(inside[..., None] / inside.sum() / 3, 3, 2)
     model.set_weights([kernel.reshape(-1, 1), np.zeros(1)])
-    heat = visualize.rise(model, np.full((1, *SIDES, 3), 200, "f4"), 1, samples=800, cells=5)[0]
+    heat = debugcnn.rise(model, np.full((1, *SIDES, 3), 200, "f4"), 1, samples=800, cells=5)[0]
     assert inside[np.unravel_index(heat.argmax(), SIDES)]
     assert heat[inside].mean() > 3 * np.abs(heat[~inside]).mean()
     # Against grey, a dark region speaks for the other class.
-    dark = visualize.rise(model, np.full((1, *SIDES, 3), 55, "f4"), 1, samples=800, cells=5)[0]
+    dark = debugcnn.rise(model, np.full((1, *SIDES, 3), 55, "f4"), 1, samples=800, cells=5)[0]
     close(dark, -heat, 1e-3)
 
 
@@ -339,7 +339,7 @@ def test_rise_is_the_mean_logit_of_the_masks_that_show_a_pixel(fill):
     model, images = kept(), pictures(2)
     fill = pictures(2, seed=2) if fill == "array" else fill
     options = dict(samples=40, cells=3, baseline=fill, seed=5)
-    found = visualize.rise(model, images, [2, 0], **options)
+    found = debugcnn.rise(model, images, [2, 0], **options)
     masks = np.concatenate([*_random_masks(*SIDES, 40, 3, np.random.default_rng(5))])
     expected = []
     for i, target in enumerate([2, 0]):
@@ -348,8 +348,8 @@ def test_rise_is_the_mean_logit_of_the_masks_that_show_a_pixel(fill):
         scores = logits(model, shown.astype("f4")).numpy()[:, target]
         expected.append(np.einsum("k,khw->hw", scores - scores.mean(), masks) / masks.sum(0))
     close(found, np.array(expected), 1e-3)
-    np.testing.assert_array_equal(visualize.rise(model, images, [2, 0], **options), found)
-    other = visualize.rise(model, images, [2, 0], **options | dict(seed=6))
+    np.testing.assert_array_equal(debugcnn.rise(model, images, [2, 0], **options), found)
+    other = debugcnn.rise(model, images, [2, 0], **options | dict(seed=6))
     assert np.abs(other - found).max() > 0.1 * found.max()
 
 
@@ -369,7 +369,7 @@ def test_occlusion_of_a_linear_net_is_what_lay_under_the_squares(fill):
     model, weights = linear()
     images = pictures(2)
     fill = pictures(2, seed=2) if fill == "array" else fill
-    found = visualize.occlusion(model, images, [2, 0], size=4, stride=3, baseline=fill)
+    found = debugcnn.occlusion(model, images, [2, 0], size=4, stride=3, baseline=fill)
     empty = np.broadcast_to(GREY if fill is None else fill, images.shape)
     for i, target in enumerate([2, 0]):
         lost = ((images[i] - empty[i]) * weights[..., target]).sum(-1) / 255
@@ -403,7 +403,7 @@ def test_a_blurred_photo_has_no_details():
             cv2.GaussianBlur(image, (side, side), sigma, borderType=cv2.BORDER_REFLECT)
             for image in images
         ]
-        close(visualize.blurred(np.uint8(images), **given), np.stack(expected))
+        close(debugcnn.blurred(np.uint8(images), **given), np.stack(expected))
 
 
 # ------------------------------------------------------------------------------- pixel by pixel
@@ -414,11 +414,11 @@ def test_integrated_gradients_of_a_linear_net_are_its_summands(fill):
     model, weights = linear()
     images = pictures(3)
     fill = pictures(3, seed=2) if fill == "array" else fill
-    found = visualize.integrated_gradients(model, images, [2, 0, 1], steps=2, baseline=fill)
+    found = debugcnn.integrated_gradients(model, images, [2, 0, 1], steps=2, baseline=fill)
     away = images - np.float32(GREY if fill is None else fill)
     expected = np.einsum("nhwc,hwcn->nhw", away, weights[..., [2, 0, 1]]) / 255
     close(found, expected)
-    wide = visualize.integrated_gradients(model, images, 1, value_range=(-300, 100))
+    wide = debugcnn.integrated_gradients(model, images, 1, value_range=(-300, 100))
     close(wide, ((images + 100) * weights[..., 1]).sum(-1) / 255)
 
 
@@ -428,21 +428,21 @@ def test_integrated_gradients_add_up_to_what_the_logit_gained():
     gained = (sums(images) - sums(fill))[:, 1]
     wrong = {}
     for steps in (2, 8, 64):
-        heat = visualize.integrated_gradients(model, images, 1, steps=steps, baseline=fill)
+        heat = debugcnn.integrated_gradients(model, images, 1, steps=steps, baseline=fill)
         wrong[steps] = np.abs(heat.sum((1, 2)) - gained).max() / np.abs(gained).max()
     assert wrong[64] < 1e-3 and wrong[64] < wrong[8] / 4 < wrong[2] / 16
 
 
 def test_smooth_grad_of_a_linear_net_is_the_size_of_its_weights():
     model, weights = linear()
-    found = visualize.smooth_grad(model, pictures(), [2, 0, 1], samples=3)
+    found = debugcnn.smooth_grad(model, pictures(), [2, 0, 1], samples=3)
     close(found, np.abs(np.moveaxis(weights[..., [2, 0, 1]], -1, 0)).sum(-1) / 255)
 
 
 def test_smooth_grad_without_noise_is_the_size_of_the_gradient():
     model, sums = curved()
     images = pictures(2)
-    heat = visualize.smooth_grad(model, images, [2, 0], samples=2, noise=0)
+    heat = debugcnn.smooth_grad(model, images, [2, 0], samples=2, noise=0)
     for y, x in np.random.default_rng(0).integers(0, SIDES, (12, 2)):
         steps = np.zeros((3, *images.shape))
         steps[range(3), :, y, x, range(3)] = 1e-3
@@ -457,12 +457,12 @@ def test_the_noise_of_smooth_grad():
     images = np.zeros((2, *SIDES, 1), "f4")
     for value_range, width in (((0, 255), 255), ((-1, 1), 2)):
         options = dict(samples=8, noise=0.1, value_range=value_range)
-        heat = visualize.smooth_grad(model, images, 1, **options)
+        heat = debugcnn.smooth_grad(model, images, 1, **options)
         np.testing.assert_array_equal(heat[0], heat[1])
         deviation = 2 * 0.1 * width / np.sqrt(8)
         assert np.sqrt((heat**2).mean()) == pytest.approx(deviation, rel=0.15)
-        np.testing.assert_array_equal(visualize.smooth_grad(model, images, 1, **options), heat)
-        other = visualize.smooth_grad(model, images, 1, seed=1, **options)
+        np.testing.assert_array_equal(debugcnn.smooth_grad(model, images, 1, **options), heat)
+        other = debugcnn.smooth_grad(model, images, 1, seed=1, **options)
         assert np.abs(other - heat).max() > deviation / 2
 
 
@@ -500,19 +500,19 @@ def test_guided_backpropagation_passes_on_what_is_above_zero(activation):
         return np.abs(tape.gradient(logit, pixels)).sum(-1)
 
     plain, expected = by_hand(RELUS[activation]), by_hand(guided)
-    found = visualize.guided_backpropagation(model, images, 1)
+    found = debugcnn.guided_backpropagation(model, images, 1)
     close(found, expected)
     assert np.abs(plain - expected).max() > 0.1 * expected.max()
-    close(visualize.smooth_grad(model, images, 1, samples=1, noise=0), plain)
+    close(debugcnn.smooth_grad(model, images, 1, samples=1, noise=0), plain)
     close(by_hand(RELUS[activation]), plain)
     dense.kernel.assign(-np.abs(dense.kernel))
-    np.testing.assert_array_equal(visualize.guided_backpropagation(model, images, 1), 0)
-    assert visualize.smooth_grad(model, images, 1, samples=1, noise=0).max() > 0
+    np.testing.assert_array_equal(debugcnn.guided_backpropagation(model, images, 1), 0)
+    assert debugcnn.smooth_grad(model, images, 1, samples=1, noise=0).max() > 0
 
 
 def test_guided_backpropagation_needs_a_relu():
     with pytest.raises(ValueError, match="has no ReLU.*use smooth_grad.$"):
-        visualize.guided_backpropagation(curved()[0], pictures(), 1)
+        debugcnn.guided_backpropagation(curved()[0], pictures(), 1)
 
 
 # ------------------------------------------------------------------------------------- the scores
@@ -529,8 +529,8 @@ def test_deletion_and_insertion_of_a_linear_net(fill):
     fill = pictures(2, 1, seed=2) if fill == "array" else fill
     empty = np.broadcast_to(GREY if fill is None else fill, images.shape)
     options = dict(heatmaps=heat, fractions=fractions, target=[2, 0], baseline=fill)
-    deleted = visualize.deletion_curve(model, images, **options)
-    inserted = visualize.deletion_curve(model, images, insertion=True, **options)
+    deleted = debugcnn.deletion_curve(model, images, **options)
+    inserted = debugcnn.deletion_curve(model, images, insertion=True, **options)
     bias = model.get_weights()[1]
     assert deleted.dtype == np.float32
     for i, target in enumerate([2, 0]):
@@ -550,8 +550,8 @@ def test_deletion_starts_at_the_photo_and_insertion_at_the_baseline():
     classes = np.int64(model(images).numpy()[:, 0] > 0.5)
     assert len(set(classes)) == 2
     fractions = np.linspace(0, 1, 5)
-    deleted = visualize.deletion_curve(model, images, heat, fractions)
-    inserted = visualize.deletion_curve(model, images, -heat, fractions, insertion=True)
+    deleted = debugcnn.deletion_curve(model, images, heat, fractions)
+    inserted = debugcnn.deletion_curve(model, images, -heat, fractions, insertion=True)
     np.testing.assert_allclose(deleted, inserted[:, ::-1], rtol=1e-4, atol=1e-5)
     close(deleted[:, 0], logits(model, images).numpy()[range(3), classes])
     grey = logits(model, np.full_like(images, GREY)).numpy()
@@ -566,7 +566,7 @@ def test_equally_hot_pixels_go_by_chance():
     heat, images = np.zeros((4, *SIDES)), np.ones((4, *SIDES, 1), "f4")
     heat[:, 9, 15] = 1  # the only hot one goes first
     curves = [
-        visualize.deletion_curve(model, images, heat, [1 / 160, 0.5], range(4), 0, seed=seed)
+        debugcnn.deletion_curve(model, images, heat, [1 / 160, 0.5], range(4), 0, seed=seed)
         for seed in (0, 0, 1)
     ]
     np.testing.assert_allclose(curves[0][:, 0], [1, 79 / 80, 1, 79 / 80], rtol=1e-5)
@@ -578,12 +578,12 @@ def test_equally_hot_pixels_go_by_chance():
 
 def test_a_true_heatmap_scores_better_than_the_trivial_ones():
     model, images = kept(), pictures()
-    true = visualize.integrated_gradients(model, images, 1)
-    others = [-true, shuffled(3), visualize.blob(images), visualize.edges(images)]
+    true = debugcnn.integrated_gradients(model, images, 1)
+    others = [-true, shuffled(3), debugcnn.center_blob(images), debugcnn.edge_map(images)]
     for insertion, sign in ((False, 1), (True, -1)):
         best, *worse = (
             sign
-            * visualize.deletion_curve(
+            * debugcnn.deletion_curve(
                 model, images, heat, np.linspace(0, 1, 11), 1, insertion=insertion
             ).mean(1)
             for heat in (true, *others)
@@ -595,11 +595,11 @@ def test_heatmaps_of_another_size_get_a_sentence():
     options = dict(model=kept(), images=pictures(), fractions=[0.5])
     for heat in (shuffled(2), np.swapaxes(shuffled(3), 1, 2), shuffled(3)[..., None]):
         with pytest.raises(ValueError, match=r"these images need \(3, 10, 16\).$"):
-            visualize.deletion_curve(heatmaps=heat, **options)
+            debugcnn.deletion_curve(heatmaps=heat, **options)
     with pytest.raises(ValueError, match="baseline is"):
-        visualize.deletion_curve(heatmaps=shuffled(3), baseline=np.zeros((2, 1)), **options)
+        debugcnn.deletion_curve(heatmaps=shuffled(3), baseline=np.zeros((2, 1)), **options)
     with pytest.raises(ValueError, match="target 3 is no class"):
-        visualize.deletion_curve(heatmaps=shuffled(3), target=3, **options)
+        debugcnn.deletion_curve(heatmaps=shuffled(3), target=3, **options)
 
 
 def test_shares_and_peaks_inside_a_mask():
@@ -610,23 +610,23 @@ def test_shares_and_peaks_inside_a_mask():
     heat[4] = [[-1, -2, -3], [-4, -5, -6]]
     inside = np.zeros((5, 2, 3))
     inside[:, 0, :2], inside[0, 1, 0] = 255, 255
-    share = visualize.share_inside(heat, inside)
+    share = debugcnn.energy_pointing(heat, inside)
     np.testing.assert_allclose(share, [3 / 4, 2 / 3, np.nan, np.nan, np.nan])
-    peak = visualize.peak_inside(heat, inside)
+    peak = debugcnn.pointing_game(heat, inside)
     np.testing.assert_allclose(peak, [1, 2 / 3, np.nan, np.nan, 1])
-    np.testing.assert_allclose(visualize.peak_inside(heat, inside == 0)[:2], [0, 1 / 3])
+    np.testing.assert_allclose(debugcnn.pointing_game(heat, inside == 0)[:2], [0, 1 / 3])
 
 
 def test_a_product_is_hot_where_both_are():
     one = np.float32([[[2, 4, -4]], [[0, 0, 0]]])
     other = np.float32([[[0.5, 0.1, 0.5]], [[1, 2, 3]]])
-    found = visualize.product(one, other)
+    found = debugcnn.product(one, other)
     close(found, np.float32([[[0.5, 0.2, 0]], [[0, 0, 0]]]))
 
 
 def test_the_trivial_heatmaps():
     images = pictures(2)
-    blob = visualize.blob(images)
+    blob = debugcnn.center_blob(images)
     assert blob.dtype == np.float32 and blob.shape == (2, *SIDES)
     np.testing.assert_array_equal(blob[0], blob[1])
     np.testing.assert_allclose(blob[0, 0, [0, 15]], np.exp(-4), rtol=1e-5)
@@ -634,7 +634,7 @@ def test_the_trivial_heatmaps():
     for grey, photo in zip(images.mean(-1), images):
         slopes = [scipy.ndimage.sobel(grey, axis, mode="mirror") for axis in (0, 1)]
         sharp = scipy.ndimage.gaussian_filter(np.hypot(*slopes), 2, mode="mirror")
-        close(visualize.edges(np.uint8(photo[None]))[0], sharp)
+        close(debugcnn.edge_map(np.uint8(photo[None]))[0], sharp)
 
 
 # ------------------------------------------------------------------------- layers in random order
@@ -664,11 +664,11 @@ def test_a_cascade_goes_from_the_last_layer_to_the_first(nested):
     def explain(model, images, targets):
         seen.append((changed(model, before), list(targets)))
         norms.append(layer_of(model, "norm").get_weights())
-        heat.append(visualize.hires_cam(model, images, targets, "pool"))
+        heat.append(debugcnn.hires_cam(model, images, targets, "pool"))
         return heat[-1]
 
     classes = model(images).numpy().argmax(1)
-    agreement = visualize.cascade(model, explain, images)
+    agreement = debugcnn.cascading_randomization(model, explain, images)
     assert list(agreement) == names
     assert seen == [(set(names[:i]), list(classes)) for i in range(5)]
     # The moving averages, too.
@@ -677,7 +677,7 @@ def test_a_cascade_goes_from_the_last_layer_to_the_first(nested):
         expected = [scipy.stats.spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(heat[0], after)]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert not changed(model, before)
-    assert [layer.name for layer in visualize.learning_layers(model)] == names[::-1]
+    assert [layer.name for layer in debugcnn.layers_with_weights(model)] == names[::-1]
 
 
 def test_a_cascade_of_some_layers_shuffles_all_on_the_way():
@@ -690,14 +690,14 @@ def test_a_cascade_of_some_layers_shuffles_all_on_the_way():
         return shuffled(3)
 
     for seed in (0, 0, 1):
-        agreement = visualize.cascade(model, explain, images, [2, 0, 1], ["last"], seed)
+        agreement = debugcnn.cascading_randomization(model, explain, images, [2, 0, 1], ["last"], seed)
         assert list(agreement) == ["last"]
         np.testing.assert_allclose(agreement["last"], 1)  # of what does not look at the model
     assert [s[:2] for s in seen] == [(set(), [2, 0, 1]), ({"dense", "last"}, [2, 0, 1])] * 3
     one, same, other = (seen[i][2] for i in (1, 3, 5))
     assert all((a == b).all() for a, b in zip(one, same))
     assert any((a != b).any() for a, b in zip(one, other))
-    constant = visualize.cascade(model, lambda *given: np.zeros((3, *SIDES)), images)
+    constant = debugcnn.cascading_randomization(model, lambda *given: np.zeros((3, *SIDES)), images)
     assert np.isnan(list(constant.values())).all()
 
 
@@ -712,5 +712,5 @@ def test_a_model_has_its_weights_again_after_an_error():
         return shuffled(3)
 
     with pytest.raises(RuntimeError, match="on purpose"):
-        visualize.cascade(model, explain, pictures(), 1)
+        debugcnn.cascading_randomization(model, explain, pictures(), 1)
     assert times[-1] == {"dense", "last"} and not changed(model, before)

@@ -11,7 +11,7 @@ import pytest
 from conftest import is_the_small_copy
 from scipy.stats import norm
 
-import visualize
+import debugcnn.quiet
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "cats_vs_dogs.keras"
@@ -22,7 +22,7 @@ WAYS = ("upside down", "on the left side", "on the right side")
 
 @pytest.fixture(scope="module")
 def model():
-    return visualize.load_model(MODEL)
+    return debugcnn.load_model(MODEL)
 
 
 def test_it_is_small_and_plain(model):
@@ -37,26 +37,26 @@ def test_it_is_small_and_plain(model):
 
 def test_its_last_map_is_fine_enough_for_a_heatmap(model):
     photos = np.zeros((1, *model.input_shape[1:]))
-    assert list(visualize.activations(model, photos).values())[-1].shape[1] >= 16
+    assert list(debugcnn.activations(model, photos).values())[-1].shape[1] >= 16
 
 
 def test_it_knows_the_shipped_pets(model):
     pets = [ROOT / "images" / f"{name}.jpg" for name in ("chelsea", "kitten", "german_shepherd")]
-    photos, _ = visualize.load_photos(pets, METRICS["image_size"])
+    photos, _ = debugcnn.load_images(pets, METRICS["image_size"])
     assert (model.predict(photos, verbose=0)[:, 0] > 0.5).tolist() == [False, False, True]
 
 
 @pytest.mark.parametrize("file", [MODEL, UPRIGHT], ids=lambda file: file.stem)
 def test_the_stored_responses_are_those_of_its_filters(file):
-    model = visualize.load_model(file)
+    model = debugcnn.load_model(file)
     stored = np.load(file.with_name(f"{file.stem}_filters.npz"))
-    assert stored["digest"] == visualize.digest(model)
-    photos, _ = visualize.load_photos(ROOT / "images", model.input_shape[1])
-    for layer in visualize.convolution_layers(model):
+    assert stored["digest"] == debugcnn.model_digest(model)
+    photos, _ = debugcnn.load_images(ROOT / "images", model.input_shape[1])
+    for layer in debugcnn.convolution_layers(model):
         highest = stored[f"{layer}/highest"]
         assert highest.shape == stored[f"{layer}/fires"].shape
         # Four photos cannot often beat two hundred.
-        assert np.mean(visualize.responses(model, photos, layer).max(axis=0) > highest) < 0.3
+        assert np.mean(debugcnn.responses(model, photos, layer).max(axis=0) > highest) < 0.3
 
 
 def test_the_interval_is_wilsons():
@@ -93,7 +93,7 @@ def test_a_page_tells_the_measured_numbers(page):
 
 
 def test_the_cured_net_is_the_same_net_trained_on(model):
-    before = visualize.load_model(UPRIGHT)
+    before = debugcnn.load_model(UPRIGHT)
     told = METRICS["upright"]
     assert UPRIGHT.stat().st_size < 5e6
     assert before.input_shape == (None, told["image_size"], told["image_size"], 3)

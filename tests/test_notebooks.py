@@ -21,11 +21,11 @@ from nbconvert import HTMLExporter
 from PIL import Image, ImageSequence
 from publish import digest
 
-import check_heatmaps
+from debugcnn import heatmap_comparison
 import diagnose
-import trainer
-import visualize
-from bugs import blind, tables
+from debugcnn import training
+import debugcnn.quiet
+from injected_faults import blind, tables
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = [
@@ -175,7 +175,7 @@ def test_training_learns_and_keeps_what_it_measured(trained):
     assert [line["epoch"] for line in metrics["history"]] == [1, 2, 3, 4]
     assert [line["side"] for line in metrics["history"]][:3] == [32, 32, 40]
     assert metrics["history"][2]["accuracy"] > 0.9
-    assert metrics["hardware"] == [trainer.hardware()]
+    assert metrics["hardware"] == [training.hardware()]
     assert metrics["test_photos"] == 32
     low, high = metrics["test_interval"]
     assert low <= metrics["test_accuracy"] <= high
@@ -199,10 +199,10 @@ def test_what_is_stored_of_the_filters_is_true(trained, name):
     models, _ = trained
     net = keras.models.load_model(models / f"{name}.keras")
     stored = np.load(models / f"{name}_filters.npz")
-    assert stored["digest"] == visualize.digest(net)
+    assert stored["digest"] == debugcnn.model_digest(net)
     photos = trained_photos(models, net.input_shape[1])
     for layer in ("conv1", "conv6", "conv10"):
-        found = visualize.responses(net, photos, layer)
+        found = debugcnn.responses(net, photos, layer)
         assert (stored[f"{layer}/highest"] <= found.max(axis=0) + 1e-3).all()
         assert (stored[f"{layer}/often"] <= stored[f"{layer}/highest"] + 1e-6).all()
         assert ((stored[f"{layer}/fires"] > 0) == (stored[f"{layer}/highest"] > 0)).all()
@@ -403,7 +403,7 @@ def test_the_notebook_on_heatmaps_runs_on_another_net(tmp_path):
         o for c in code(done) for o in c.outputs if "image" in str(o.get("data", {}).keys())
     ]
     assert len(pictures) == 13
-    for name in check_heatmaps.METHODS:
+    for name in heatmap_comparison.METHODS:
         assert name in text_of(done)
     gained = re.findall(
         r"all pixels together ([+-][\d.]+), the logit gained ([+-][\d.]+)", text_of(done)

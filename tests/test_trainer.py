@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-import trainer
+from debugcnn import training
 
 
 def compiled():
@@ -24,7 +24,7 @@ def compiled():
 def fitted(folder, epochs, net=None, settings=(1,), every=1):
     """A net after that many epochs of 4 steps in all, and its Training."""
     net = net or compiled()
-    state = trainer.Training(folder, net, 4, list(settings), every)
+    state = training.Training(folder, net, 4, list(settings), every)
     state.side = 2
     x = np.random.default_rng(0).normal(size=(8, 2))
     y = x[:, :1] > 0
@@ -90,13 +90,13 @@ def test_other_settings_are_refused(tmp_path):
 def test_the_peak_of_the_memory_is_in_bytes_and_stays_when_it_was_given_back():
     program = (
         "import numpy as np, trainer\n"
-        "peaks = [trainer.peak_memory()]\n"
+        "peaks = [training.peak_memory()]\n"
         "large = np.ones(2**30, np.uint8)\n"
-        "peaks.append(trainer.peak_memory())\n"
+        "peaks.append(training.peak_memory())\n"
         "del large\n"
-        "print(*peaks, trainer.peak_memory())"
+        "print(*peaks, training.peak_memory())"
     )
-    root = Path(trainer.__file__).parent
+    root = Path(training.__file__).parent
     run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, check=True)
     before, during, after = map(int, run.stdout.split())
     assert 2**29 < during - before < 2**31
@@ -112,19 +112,19 @@ def test_the_peak_of_the_memory_is_in_bytes_and_stays_when_it_was_given_back():
     ],
 )
 def test_short_numbers_are_taken_where_the_processor_computes_in_them(flags, policy, monkeypatch):
-    monkeypatch.setattr(trainer.Path, "exists", lambda file: True)
-    monkeypatch.setattr(trainer.Path, "read_text", lambda file: f"flags\t: {flags}\n")
-    monkeypatch.setattr(trainer.tf.config, "list_physical_devices", lambda kind: [])
-    assert trainer.precision() == policy
+    monkeypatch.setattr(training.Path, "exists", lambda file: True)
+    monkeypatch.setattr(training.Path, "read_text", lambda file: f"flags\t: {flags}\n")
+    monkeypatch.setattr(training.tf.config, "list_physical_devices", lambda kind: [])
+    assert training.precision() == policy
 
 
 def test_the_machine_is_told():
-    assert "cores" in trainer.hardware() or "GPU" in trainer.hardware()
+    assert "cores" in training.hardware() or "GPU" in training.hardware()
 
 
 def test_the_fused_normalisation_does_what_the_plain_one_does():
     x = np.random.default_rng(0).normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
-    plain, fused = keras.layers.BatchNormalization(), trainer.FusedBatchNormalization()
+    plain, fused = keras.layers.BatchNormalization(), training.FusedBatchNormalization()
     np.testing.assert_allclose(plain(x, training=True), fused(x, training=True), atol=1e-4)
     np.testing.assert_allclose(plain.moving_mean, fused.moving_mean, rtol=1e-4)
     # Keras' own keeps the variance of the photos, the fused one that which is unbiased.

@@ -11,9 +11,9 @@ from nbconvert import HTMLExporter
 from scipy.stats import spearmanr
 from test_notebooks import ROOT, code, make_photos, run, text_of
 
-import visualize
+import debugcnn.quiet
 from examples import shapes
-from visualize import notebook as helpers
+from debugcnn.views import notebook as helpers
 
 SMALL = {"STEPS": 2, "LAYERS": 2, "FILTERS": 3, "EXPLAINED": 2}
 
@@ -168,19 +168,19 @@ def test_the_interval_against_published_values():
     # Newcombe, Statistics in Medicine 17 (1998), table I, method 3
     known = {(81, 263): (0.2553, 0.3662), (15, 148): (0.0624, 0.1605), (0, 20): (0, 0.1611)}
     for (right, count), interval in known.items():
-        assert visualize.interval(right, count) == pytest.approx(interval, abs=1e-4)
+        assert debugcnn.wilson_interval(right, count) == pytest.approx(interval, abs=1e-4)
 
 
 def test_rank_correlation():
     maps = np.random.default_rng(0).integers(0, 9, (4, 5, 7))
     others = np.random.default_rng(1).normal(size=(4, 5, 7)) + maps
-    found = visualize.rank_correlation(maps, others)
+    found = debugcnn.rank_correlation(maps, others)
     expected = [spearmanr(m.ravel(), o.ravel()).statistic for m, o in zip(maps, others)]
     np.testing.assert_allclose(found, expected)
     assert np.ptp(found) > 0.01
-    same = visualize.rank_correlation(maps, np.exp(maps)), visualize.rank_correlation(maps, -maps)
+    same = debugcnn.rank_correlation(maps, np.exp(maps)), debugcnn.rank_correlation(maps, -maps)
     np.testing.assert_allclose(same, [[1] * 4, [-1] * 4])
-    assert np.isnan(visualize.rank_correlation(maps, np.ones((4, 5, 7)))).all()
+    assert np.isnan(debugcnn.rank_correlation(maps, np.ones((4, 5, 7)))).all()
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_rank_correlation():
     ],
 )
 def test_classes_of_folders(folders, names, classes, found):
-    assert visualize.classes_of_folders(folders, names, classes)[0].tolist() == found
+    assert debugcnn.class_numbers(folders, names, classes)[0].tolist() == found
 
 
 @pytest.mark.parametrize(
@@ -202,21 +202,21 @@ def test_classes_of_folders(folders, names, classes, found):
 )
 def test_folders_that_are_no_labels(folders, names, sentence):
     with pytest.raises(ValueError, match=sentence):
-        visualize.classes_of_folders(folders, names, 2)
+        debugcnn.class_numbers(folders, names, 2)
 
 
 def test_confusion_and_folders_in_another_order():
-    counts = visualize.confusion([0, 0, 0, 1, 1, 2], [1, 1, 0, 2, 2, 0], 3)
+    counts = debugcnn.confusion_matrix([0, 0, 0, 1, 1, 2], [1, 1, 0, 2, 2, 0], 3)
     assert counts.tolist() == [[1, 2, 0], [0, 0, 2], [1, 0, 0]]
-    assert np.trace(counts) == 1 and visualize.best_pairing(counts) == 5
-    assert visualize.best_pairing([[5, 4], [4, 0]]) == 8
+    assert np.trace(counts) == 1 and debugcnn.best_pairing(counts) == 5
+    assert debugcnn.best_pairing([[5, 4], [4, 0]]) == 8
 
 
 def test_in_colour():
     photos = np.arange(16.0).reshape(1, 2, 2, 4)
-    assert np.array_equal(visualize.in_colour(photos), photos[..., :3])
-    assert visualize.in_colour(photos[..., :1]).shape == (1, 2, 2, 3)
-    assert visualize.in_colour(np.full((1, 2, 2, 3), np.nan)).max() == 127.5
+    assert np.array_equal(debugcnn.to_rgb(photos), photos[..., :3])
+    assert debugcnn.to_rgb(photos[..., :1]).shape == (1, 2, 2, 3)
+    assert debugcnn.to_rgb(np.full((1, 2, 2, 3), np.nan)).max() == 127.5
 
 
 def test_ends_and_channels_that_never_change():
@@ -232,25 +232,25 @@ def test_ends_and_channels_that_never_change():
     kernel, bias = net.get_layer("second").get_weights()
     kernel[..., 0], kernel[..., 1], bias[:] = 0.1, 0, [1, -1]  # one that changes, one that cannot
     net.get_layer("second").set_weights([kernel, bias])
-    assert visualize.convolution_ends(net) == ["relu", "second"]
+    assert debugcnn.convolution_ends(net) == ["relu", "second"]
     images = np.random.default_rng(0).uniform(0, 1, (6, 8, 8, 3)).astype(np.float32)
-    counted = visualize.constant_channels(net, np.tile(images, (7, 1, 1, 1)))
+    counted = debugcnn.constant_channels(net, np.tile(images, (7, 1, 1, 1)))
     assert set(counted) == {"relu", "second"} and counted["second"] == (1, 2, 0)
-    assert visualize.constant_channels(net, images[:1])["second"] == counted["second"]
+    assert debugcnn.constant_channels(net, images[:1])["second"] == counted["second"]
     kernel[..., 0], bias[:] = 0, [np.inf, -1]
     net.get_layer("second").set_weights([kernel, bias])
-    assert visualize.constant_channels(net, images)["second"] == (2, 2, 6 * 4 * 4)
+    assert debugcnn.constant_channels(net, images)["second"] == (2, 2, 6 * 4 * 4)
 
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_the_drawing_of_few_and_of_many_layers(count):
     net = build((8, 8, 3), *(layers.Conv2D(4, 3, padding="same") for _ in range(count)))
-    figure = visualize.layers_figure(visualize.layer_table(net))
+    figure = debugcnn.layers_figure(debugcnn.layer_table(net))
     up, down = figure.axes
     assert len(up.patches) == len(down.patches) == count
     words = [text.get_text() for text in [*up.texts, *down.texts]]
     assert words.count("8 x 8") == 1 and words.count("4") == 1
-    visualize.figures.plt.close(figure)
+    debugcnn.views.figures.plt.close(figure)
 
 
 def test_the_page_has_alternative_texts_and_fetches_nothing():
@@ -273,14 +273,14 @@ def test_shapes_are_drawn_alike_each_time():
 
 
 def test_the_example_net_takes_0_to_1_and_is_mostly_right():
-    net = visualize.load_model(ROOT / "examples" / "shapes.keras")
+    net = debugcnn.load_model(ROOT / "examples" / "shapes.keras")
     assert not [layer for layer in net.layers if isinstance(layer, layers.Rescaling)]
     assert net.count_params() <= 60_000
     assert (ROOT / "examples" / "shapes.keras").stat().st_size < 500_000
     right = []
     for label, name in enumerate(shapes.CLASSES):
         folder = ROOT / "examples" / "shapes" / name
-        photos, files = visualize.load_photos(folder, (shapes.HEIGHT, shapes.WIDTH))
+        photos, files = debugcnn.load_images(folder, (shapes.HEIGHT, shapes.WIDTH))
         assert len(files) == shapes.KEPT
-        right += list(visualize.probabilities(net, photos / 255).argmax(1) == label)
+        right += list(debugcnn.probabilities(net, photos / 255).argmax(1) == label)
     assert 0.85 < np.mean(right) < 1

@@ -1,1 +1,0 @@
-"""One function for each cause of a fault: it returns numbers, and `diagnose.py` judges them."""

@@ -1,0 +1,1 @@
+"""Models and images read from files, also from those of strangers."""
