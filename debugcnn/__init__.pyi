@@ -1,3 +1,8 @@
+from .diagnosis.engine import diagnose as diagnose
+from .diagnosis.report import (
+    Finding as Finding,
+    Report as Report,
+)
 from .files.images import (
     class_folders as class_folders,
 )
@@ -22,11 +27,23 @@ from .files.labels import (
 from .files.models import (
     load_model as load_model,
 )
+from .loading import (
+    LabelledImages as LabelledImages,
+    load_labelled as load_labelled,
+)
 from .statistics import (
     best_pairing as best_pairing,
 )
+from .loading import (
+    LabelledImages as LabelledImages,
+    load_labelled as load_labelled,
+)
 from .statistics import (
     confusion_matrix as confusion_matrix,
+)
+from .loading import (
+    LabelledImages as LabelledImages,
+    load_labelled as load_labelled,
 )
 from .statistics import (
     wilson_interval as wilson_interval,
@@ -45,6 +62,12 @@ from .views.activations import (
 )
 from .views.activations import (
     convolution_layers as convolution_layers,
+)
+from .views.baselines import (
+    baseline_fill as baseline_fill,
+)
+from .views.baselines import (
+    blurred as blurred,
 )
 from .views.figures import (
     confusion_figure as confusion_figure,
@@ -67,17 +90,41 @@ from .views.figures import (
 from .views.figures import (
     to_rgb as to_rgb,
 )
+from .views.heatmap_catalogue import (
+    CENTER_BLOB as CENTER_BLOB,
+)
+from .views.heatmap_catalogue import (
+    HEATMAP_METHODS as HEATMAP_METHODS,
+)
+from .views.heatmap_catalogue import (
+    HEATMAP_PRODUCTS as HEATMAP_PRODUCTS,
+)
+from .views.heatmap_catalogue import (
+    TRIVIAL_HEATMAPS as TRIVIAL_HEATMAPS,
+)
+from .views.heatmap_catalogue import (
+    center_blob as center_blob,
+)
+from .views.heatmap_catalogue import (
+    edge_map as edge_map,
+)
+from .views.heatmap_catalogue import (
+    heatmap_names as heatmap_names,
+)
+from .views.heatmap_catalogue import (
+    heatmaps_by_name as heatmaps_by_name,
+)
+from .views.heatmap_catalogue import (
+    product as product,
+)
+from .views.heatmap_catalogue import (
+    usable_methods as usable_methods,
+)
 from .views.heatmap_metrics import (
     cascading_randomization as cascading_randomization,
 )
 from .views.heatmap_metrics import (
-    center_blob as center_blob,
-)
-from .views.heatmap_metrics import (
     deletion_curve as deletion_curve,
-)
-from .views.heatmap_metrics import (
-    edge_map as edge_map,
 )
 from .views.heatmap_metrics import (
     energy_pointing as energy_pointing,
@@ -89,16 +136,10 @@ from .views.heatmap_metrics import (
     pointing_game as pointing_game,
 )
 from .views.heatmap_metrics import (
-    product as product,
-)
-from .views.heatmap_metrics import (
     rank_correlation as rank_correlation,
 )
 from .views.heatmap_metrics import (
     top_fraction_inside as top_fraction_inside,
-)
-from .views.heatmaps import (
-    default_layer as default_layer,
 )
 from .views.heatmaps import (
     evidence as evidence,
@@ -124,6 +165,9 @@ from .views.kinds import (
 from .views.kinds import (
     POOLINGS as POOLINGS,
 )
+from .views.last_map import (
+    default_layer as default_layer,
+)
 from .views.patterns import (
     Objective as Objective,
 )
@@ -143,9 +187,6 @@ from .views.patterns import (
     responses as responses,
 )
 from .views.perturbation import (
-    blurred as blurred,
-)
-from .views.perturbation import (
     occlusion as occlusion,
 )
 from .views.perturbation import (
@@ -155,13 +196,13 @@ from .views.perturbation import (
     score_cam as score_cam,
 )
 from .views.pixel_gradients import (
-    baseline_fill as baseline_fill,
-)
-from .views.pixel_gradients import (
     guided_backpropagation as guided_backpropagation,
 )
 from .views.pixel_gradients import (
     integrated_gradients as integrated_gradients,
+)
+from .views.pixel_gradients import (
+    integrated_gradients_from_blur as integrated_gradients_from_blur,
 )
 from .views.pixel_gradients import (
     smooth_grad as smooth_grad,

@@ -5,7 +5,6 @@ The lesson itself (the photos, the net, the schedule) stands in the notebook.
 
 import json  # noqa: I001
 import os
-import platform
 import re
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
+
+from .hardware import hardware
 
 
 @keras.saving.register_keras_serializable()
@@ -110,12 +111,3 @@ def peak_memory():
     import resource  # Windows has none
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-
-
-def hardware():
-    """The GPUs, or the processor's name and the number of its cores."""
-    gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
-    file = Path("/proc/cpuinfo")  # on Linux
-    lines = file.read_text().splitlines() if file.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return ", ".join(gpus) or f"{(names or [platform.processor()])[0]}, {os.cpu_count()} cores"

@@ -177,7 +177,7 @@ def test_grad_cam_reaches_into_a_keras_application(build):
     model, images = randomise(build([backbone, *head], 64)), photos(2, 64) / 127.5 - 1
     assert_class_activation_map(model, images, backbone(images).numpy(), 1)
     inner = keras.Model(backbone.input, backbone.get_layer("block_12_add").output)
-    maps, gradients = debugcnn.evidence(model, images, 1, "block_12_add")
+    maps, gradients = debugcnn.evidence(model, images, 1, layer="block_12_add")
     np.testing.assert_allclose(maps, inner(images), rtol=1e-4, atol=1e-3)
     assert np.abs(gradients).max() > 0
 
@@ -203,10 +203,10 @@ def test_gradients_are_those_of_finite_differences():
 def test_grad_cam_is_the_weighted_sum_of_the_evidence():
     model, images = net("logits"), photos()
     for name in ("first", "norm"):
-        maps, gradients = debugcnn.evidence(model, images, 1, name)
+        maps, gradients = debugcnn.evidence(model, images, 1, layer=name)
         heat = np.maximum((gradients.mean((1, 2), keepdims=True) * maps).sum(-1), 0)
         assert (heat > 0).any() and (heat == 0).any()
-        heatmaps = debugcnn.grad_cam(model, images, 1, layer_of(model, name))
+        heatmaps = debugcnn.grad_cam(model, images, 1, layer=layer_of(model, name))
         np.testing.assert_allclose(heatmaps, heat, rtol=1e-4, atol=1e-6)
 
 
@@ -892,10 +892,10 @@ def test_show_displays_a_small_jpeg_and_closes_the_figure(monkeypatch):
         (lambda m, x: debugcnn.grad_cam(m, x, -1), "target -1 .* 0 to 2"),
         (lambda m, x: debugcnn.grad_cam(m, x, [0, 1]), "one class for each of the 3"),
         (lambda m, x: debugcnn.grad_cam(m, x, "cat"), "'cat'"),
-        (lambda m, x: debugcnn.grad_cam(m, x, 0, "lust"), "'lust'.* did you mean last"),
-        (lambda m, x: debugcnn.grad_cam(m, x, 0, layers.ReLU(name="alien")), "'alien'"),
-        (lambda m, x: debugcnn.grad_cam(m, x, 0, ["last"]), "'last'.* did you mean"),
-        (lambda m, x: debugcnn.grad_cam(m, x, 0, "dense"), "'dense' returns no map"),
+        (lambda m, x: debugcnn.grad_cam(m, x, 0, layer="lust"), "'lust'.* did you mean last"),
+        (lambda m, x: debugcnn.grad_cam(m, x, 0, layer=layers.ReLU(name="alien")), "'alien'"),
+        (lambda m, x: debugcnn.grad_cam(m, x, 0, layer=["last"]), "'last'.* did you mean"),
+        (lambda m, x: debugcnn.grad_cam(m, x, 0, layer="dense"), "'dense' returns no map"),
         (lambda m, x: debugcnn.activations(m, x, ["dense"]), "'dense' returns no map"),
         (lambda m, x: debugcnn.activations(m, x[0]), r"photo\[None\]"),
         (lambda m, x: debugcnn.activations(m, x[:0]), r"\(0, 16, 16, 3\)"),
@@ -925,7 +925,7 @@ def test_a_layer_without_effect_on_the_answer_is_refused():
     model = WithDeadEnd([layers.Conv2D(2, 3, name="aside"), layers.Flatten(), layers.Dense(1)])
     with pytest.raises(ValueError, match="'aside' has no effect"):
         debugcnn.grad_cam(model, photos(), layer="aside")
-    with pytest.raises(ValueError, match="No layer .* map that can be followed to its answer"):
+    with pytest.raises(ValueError, match="No layer .* map that can be followed to its prediction"):
         debugcnn.grad_cam(model, photos())
 
 

@@ -1,36 +1,72 @@
-"""View 3, by experiment: what the logit does where parts of the photo are taken away."""
+"""View 3, by experiment: how the logit changes when parts of the image are removed."""
 
+from collections.abc import Iterator
+
+import keras
 import numpy as np
 import tensorflow as tf
-from scipy.ndimage import gaussian_filter
 
-from .heatmaps import evidence, logits_and_targets, targets_of
-from .pixel_gradients import at_least_one, baseline_fill
+from .baselines import baseline_fill
+from .heatmaps import evidence
+from .methods import Baseline, Layer, Output, Target, ValueRange, method
+from .pixel_gradients import at_least_one, check_no_layer
 from .predictions import choose_output, class_logits, logits_of
+from .targets import logits_and_targets, targets_of
 from .tracing import BATCH, check_images, in_batches, record
 
 
+def _compared_size(model, images):
+    return max(2, min(images.shape[1:3]) // 4)
+
+
+def _compared_stride(model, images):
+    return _compared_size(model, images) // 2
+
+
+@method(
+    "occlusion",
+    paper="Zeiler and Fergus, ECCV 2014, arXiv:1311.2901, section 4.2",
+    signed=True,
+    size=_compared_size,
+    stride=_compared_stride,
+)
 def occlusion(
-    model,
-    images,
-    target=None,
-    size=None,
-    stride=None,
-    baseline=None,
-    value_range=(0, 255),
-    output=None,
-):
-    """What a class's logit loses where a square covers the photo: (n, height, width) float32.
+    model: keras.Model,
+    images: np.ndarray,
+    target: Target = None,
+    *,
+    layer: Layer = None,
+    value_range: ValueRange = (0, 255),
+    output: Output = None,
+    size: int | None = None,
+    stride: int | None = None,
+    baseline: Baseline = None,
+) -> np.ndarray:
+    """How much the class's logit falls where a square occludes the image: (n, height, width)
+    float32.
 
     Occlusion (Zeiler and Fergus, ECCV 2014, arXiv:1311.2901, section 4.2). The square of `size`
     pixels (None: a fifth of the shorter side) is moved by `stride` (None: half its size) over
-    `images`, and is filled with `baseline`, a value or pictures that fit `images`; None is the
-    middle of `value_range`, grey. Each pixel gets the mean loss over the squares that cover it;
-    below zero where covering raises the logit.
+    `images`, and is filled with `baseline`, a value or images that fit `images`; None is the middle
+    of `value_range`, grey. Each pixel gets the mean loss over the squares that occlude it, which is
+    below zero where the logit rises.
 
-    `target`, `output` and errors are those of `grad_cam`. Needs no gradient and no layer, but a run
-    of the model for each square.
+    `images`, `target` and `output` are those of `grad_cam`; `layer` must be None. It needs no
+    gradient, but a run of the model for each square. Raises what `grad_cam` raises, and ValueError
+    for a size, stride or baseline that does not fit the images.
+
+    >>> import debugcnn, keras, numpy as np
+    >>> inputs = keras.Input((8, 8, 1))
+    >>> model = keras.Sequential(
+    ...     [inputs, keras.layers.Flatten(), keras.layers.Dense(1, kernel_initializer="ones")]
+    ... )
+    >>> images = np.zeros((1, 8, 8, 1))
+    >>> images[:, 2, 5] = 64
+    >>> heatmaps = debugcnn.occlusion(model, images, target=1, size=2, stride=2, baseline=0)
+    >>> heatmaps.shape, heatmaps[0, 2:4, 4:6].tolist()  # the square with the only bright pixel
+    ((1, 8, 8), [[64.0, 64.0], [64.0, 64.0]])
     """
+    check_no_layer(layer)
     images = check_images(model, images)
     height, width = images.shape[1:3]
     size = max(1, round(min(height, width) / 5)) if size is None else size
@@ -41,133 +77,148 @@ def occlusion(
         )
     logits, targets = logits_and_targets(model, images, target, output)
     fill = np.broadcast_to(baseline_fill(images, baseline, value_range), images.shape)
-    places = [
-        (min(y, height - size), min(x, width - size))
-        for y in range(0, height - size + stride, stride)
-        for x in range(0, width - size + stride, stride)
+    squares = [
+        (slice(y, y + size), slice(x, x + size))
+        for y in (min(y, height - size) for y in range(0, height - size + stride, stride))
+        for x in (min(x, width - size) for x in range(0, width - size + stride, stride))
     ]
-    heat, covered = np.zeros((2, *images.shape[:3]), np.float32)
+    total, count = np.zeros((2, *images.shape[:3]), np.float32)
     for i, image in enumerate(images):
-        for start in range(0, len(places), BATCH):
-            some = places[start : start + BATCH]
-            squares = np.repeat(image[None].astype(np.float32), len(some), axis=0)
-            for square, (y, x) in zip(squares, some):
-                square[y : y + size, x : x + size] = fill[i, y : y + size, x : x + size]
-            lost = (
-                logits[i, targets[i]]
-                - logits_and_targets(model, squares, targets[i], output)[0][:, targets[i]]
-            )
-            for (y, x), loss in zip(some, lost):
-                heat[i, y : y + size, x : x + size] += loss
-                covered[i, y : y + size, x : x + size] += 1
-    return heat / covered
+        for start in range(0, len(squares), BATCH):
+            batch = squares[start : start + BATCH]
+            occluded = np.repeat(image[None].astype(np.float32), len(batch), axis=0)
+            for copy, square in zip(occluded, batch):
+                copy[square] = fill[i][square]
+            remaining, _ = logits_and_targets(model, occluded, targets[i], output)
+            losses = logits[i, targets[i]] - remaining[:, targets[i]]
+            for square, loss in zip(batch, losses):
+                total[i][square] += loss
+                count[i][square] += 1
+    return total / count
 
 
+@method("Score-CAM", paper="Wang et al. 2020, arXiv:1910.01279, section 3")
 def score_cam(
-    model, images, target=None, layer=None, baseline=None, value_range=(0, 255), output=None
-):
-    """A layer's maps, each weighted by what it shows of the photo: (n, height, width) float32.
+    model: keras.Model,
+    images: np.ndarray,
+    target: Target = None,
+    *,
+    layer: Layer = None,
+    value_range: ValueRange = (0, 255),
+    output: Output = None,
+    baseline: Baseline = None,
+) -> np.ndarray:
+    """A layer's maps, each weighted by the logit of what it shows of the image: (n, height, width)
+    float32.
 
     Score-CAM (Wang et al. 2020, arXiv:1910.01279, section 3): each map, upsampled and stretched to
-    0 to 1, is laid over the photo as a mask; `baseline` (as in `occlusion`) stands where it is 0.
-    The class's logits of all the masked photos, through a softmax over the channels, are the
-    weights of the maps; their sum, ReLU, is the heatmap. It needs a run of the model for each
-    channel, BATCH at a time. The other parameters and errors are those of `grad_cam`.
+    0 to 1, masks the image; where it is 0, there is the `baseline` (as in `occlusion`). The class's
+    logits of all masked images, through a softmax over the channels, are the weights of the maps;
+    their weighted sum, ReLU, is the heatmap. It needs a run of the model for each channel, BATCH at
+    a time. The other parameters and errors are those of `grad_cam`.
     """
     images = check_images(model, images)
     targets = targets_of(model, images, target, output)
-    maps, _ = evidence(model, images, targets, layer, output)
+    maps, _ = evidence(model, images, targets, layer=layer, output=output)
     fill = np.broadcast_to(baseline_fill(images, baseline, value_range), images.shape)
-    heat = []
+    heatmaps = []
     for i, image in enumerate(images):
-        masks, some = np.moveaxis(maps[i], -1, 0), (image[None], fill[[i]])
-        shown = masked_logits(model, *some, masks, targets[i], output, stretched=True)
-        weights = np.exp(shown - shown.max())
-        heat.append(np.maximum(maps[i] @ (weights / weights.sum()), 0))
-    return tf.image.resize(np.stack(heat)[..., None], images.shape[1:3])[..., 0].numpy()
+        masks, shown = np.moveaxis(maps[i], -1, 0), (image[None], fill[[i]])
+        logits = masked_logits(model, *shown, masks, targets[i], output, stretched=True)
+        weights = np.exp(logits - logits.max())
+        heatmaps.append(np.maximum(maps[i] @ (weights / weights.sum()), 0))
+    return tf.image.resize(np.stack(heatmaps)[..., None], images.shape[1:3])[..., 0].numpy()
 
 
+@method(
+    "RISE", paper="Petsiuk et al., BMVC 2018, arXiv:1806.07421, section 3", signed=True, samples=128
+)
 def rise(
-    model,
-    images,
-    target=None,
-    samples=256,
-    cells=7,
-    baseline=None,
-    value_range=(0, 255),
-    output=None,
-    seed=0,
-):
-    """What a pixel adds to the logit where it can be seen: (n, height, width) float32.
+    model: keras.Model,
+    images: np.ndarray,
+    target: Target = None,
+    *,
+    layer: Layer = None,
+    value_range: ValueRange = (0, 255),
+    output: Output = None,
+    samples: int = 256,
+    cells: int = 7,
+    baseline: Baseline = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """What a pixel adds to the logit where it is visible: (n, height, width) float32.
 
     RISE (Petsiuk et al., BMVC 2018, arXiv:1806.07421, section 3): `samples` masks, each of `cells`
     x `cells` squares, half of them open at random, upsampled bilinearly and shifted by less than a
-    square; `baseline` (as in `occlusion`) stands where a mask is closed. Each pixel gets the mean
-    of mask times logit over the masks, divided by the mean of the mask. The logit's mean is taken
-    off before, since it is the same for all pixels and would only add noise; so the values are
-    above and below zero. All photos get the same masks, drawn with `seed`. `target`, `output` and
-    errors are those of `grad_cam`.
+    square; where a mask is closed, there is the `baseline` (as in `occlusion`). Each pixel gets the
+    mean of mask times logit over the masks, divided by the mean of the mask. The mean logit is
+    subtracted first, since it is the same for all pixels and would only add noise; so the values
+    are above and below zero. All images get the same masks, drawn with `seed`. `images`, `target`
+    and `output` are those of `grad_cam`; `layer` must be None. Raises what `occlusion` raises.
     """
+    check_no_layer(layer)
     images = check_images(model, images)
     targets = targets_of(model, images, target, output)
     fill = np.broadcast_to(baseline_fill(images, baseline, value_range), images.shape)
     at_least_one(samples=samples, cells=cells)
-    heat = np.empty(images.shape[:3], np.float32)
+    heatmaps = np.empty(images.shape[:3], np.float32)
     for i, image in enumerate(images):
-        seen, product, logits = 0, 0, []
+        visible, product, logits = 0, 0, []
         rng = np.random.default_rng(seed)
-        for masks in _random_masks(*images.shape[1:3], samples, cells, rng):
-            shown = masked_logits(model, image[None], fill[[i]], masks, targets[i], output)
-            seen, product = seen + masks.sum(0), product + np.tensordot(shown, masks, 1)
-            logits.append(shown)
-        heat[i] = (product - np.concatenate(logits).mean() * seen) / np.maximum(seen, 1e-9)
-    return heat
+        for masks in random_masks(*images.shape[1:3], samples, cells, rng):
+            of_masks = masked_logits(model, image[None], fill[[i]], masks, targets[i], output)
+            visible, product = visible + masks.sum(0), product + np.tensordot(of_masks, masks, 1)
+            logits.append(of_masks)
+        mean = np.concatenate(logits).mean()
+        heatmaps[i] = (product - mean * visible) / np.maximum(visible, 1e-9)
+    return heatmaps
 
 
-def _random_masks(height, width, samples, cells, rng):
-    """Masks from 0 to 1, BATCH at a time at most: (k, height, width)."""
+def random_masks(
+    height: int, width: int, samples: int, cells: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """The masks of RISE, from 0 to 1, at most BATCH at a time: (k, height, width) float64."""
     step_y, step_x = -(-height // cells), -(-width // cells)
     open_cells = rng.integers(0, 2, (samples, cells + 1, cells + 1, 1)).astype(np.float32)
     shifts = rng.integers(0, (step_y, step_x), (samples, 2))
     for start in range(0, samples, BATCH):
-        some = slice(start, start + BATCH)
-        large = tf.image.resize(open_cells[some], ((cells + 1) * step_y, (cells + 1) * step_x))
-        cut = [m[y : y + height, x : x + width] for m, (y, x) in zip(large.numpy(), shifts[some])]
-        yield np.stack(cut)[..., 0].astype(np.float64)
+        batch = slice(start, start + BATCH)
+        large = tf.image.resize(open_cells[batch], ((cells + 1) * step_y, (cells + 1) * step_x))
+        corners = zip(large.numpy(), shifts[batch])
+        masks = [mask[y : y + height, x : x + width] for mask, (y, x) in corners]
+        yield np.stack(masks)[..., 0].astype(np.float64)
 
 
-def masked_logits(model, images, fill, masks, targets, output=None, stretched=False):
-    """The targets' logits (k,) of photos of which only what a mask shows is left.
+def masked_logits(
+    model: keras.Model,
+    images: np.ndarray,
+    fill: np.ndarray,
+    masks: np.ndarray,
+    targets: np.ndarray | int,
+    output: Output = None,
+    stretched: bool = False,
+) -> np.ndarray:
+    """The targets' logits (k,) float32 of images of which only what a mask shows is left.
 
-    `images` and `fill`, what stands elsewhere, are (k, height, width, channels) or one for all
+    `images`, and `fill`, which replaces the rest, are (k, height, width, channels) or one for all
     (1, ...); `masks` are (k, h, w) of any size, 0 to 1, upsampled bilinearly and, if `stretched`,
     to 0 to 1; `targets` (k,) or a single class.
     """
     size = images.shape[1:3]
 
-    def ask(batch, masks_of_batch, fill_of_batch, targets_of_batch):
-        open_part = tf.image.resize(masks_of_batch[..., None], size)
+    def predict(batch, masks_of_batch, fill_of_batch, targets_of_batch):
+        visible = tf.image.resize(masks_of_batch[..., None], size)
         if stretched:
-            low = tf.reduce_min(open_part, (1, 2), keepdims=True)
-            high = tf.reduce_max(open_part, (1, 2), keepdims=True)
-            open_part = tf.math.divide_no_nan(open_part - low, high - low)
-        shown = fill_of_batch + open_part * (tf.cast(batch, tf.float32) - fill_of_batch)
-        answer = choose_output(model, record(model, shown)[0], output)
-        logits = class_logits(logits_of(answer)[0])
+            low = tf.reduce_min(visible, (1, 2), keepdims=True)
+            high = tf.reduce_max(visible, (1, 2), keepdims=True)
+            visible = tf.math.divide_no_nan(visible - low, high - low)
+        masked = fill_of_batch + visible * (tf.cast(batch, tf.float32) - fill_of_batch)
+        prediction = choose_output(model, record(model, masked)[0], output)
+        logits = class_logits(logits_of(prediction)[0])
         return tf.gather(logits, targets_of_batch, batch_dims=1)
 
-    many = len(masks)
-    images, fill = (np.broadcast_to(a, (many, *a.shape[1:])) for a in (images, fill))
-    targets = np.broadcast_to(np.asarray(targets, np.int32), many)
+    count = len(masks)
+    images, fill = (np.broadcast_to(a, (count, *a.shape[1:])) for a in (images, fill))
+    targets = np.broadcast_to(np.asarray(targets, np.int32), count)
     rows = images, masks.astype(np.float32), fill, targets
-    return in_batches(ask, *rows, keep=(model, (masked_logits, size, output, stretched)))
-
-
-def blurred(images, sigma=None):
-    """Photos (n, height, width, channels) without details, float32: what may stand for nothing.
-
-    A Gaussian blur of `sigma` pixels; None is a sixteenth of the shorter side.
-    """
-    images = np.asarray(images, np.float32)
-    sigma = min(images.shape[1:3]) / 16 if sigma is None else sigma
-    return gaussian_filter(images, (0, sigma, sigma, 0), mode="reflect")
+    return in_batches(predict, *rows, keep=(model, (masked_logits, size, output, stretched)))
