@@ -1,0 +1,153 @@
+"""What the diagnosis says, as text, JSON and a page."""
+
+import json
+from dataclasses import dataclass, field
+from os import PathLike
+
+from ..files.atomic import write_atomically
+from .registry import CAUSES, STAGES, Evidence
+
+VERDICTS = ("fault", "suspicious", "fine", "not examined")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measurement as it was judged, kept so that limits can be fitted again."""
+
+    cause: str
+    measurement: str
+    verdict: str  # in VERDICTS, after demotion
+    value: float | None
+    limit: float | None
+    above: bool  # whether a fault lies above the limit
+    message: str
+    fix: str
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one cause, by the measurement that says most."""
+
+    cause: str
+    verdict: str  # in VERDICTS
+    value: float | None
+    limit: float | None
+    message: str
+    fix: str  # only of a fault
+    evidence: Evidence | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def title(self) -> str:
+        return CAUSES[self.cause].title
+
+
+@dataclass(frozen=True)
+class Report:
+    """A diagnosis.
+
+    `accuracy` and `auc` are those with the input as it should be fed, None where predictions are
+    not finite; `accuracy_as_fed` is the accuracy before that. `findings` holds one Finding for each
+    cause: faults first, and of these the root first.
+    """
+
+    accuracy: float | None
+    accuracy_as_fed: float | None
+    auc: float | None
+    images: int
+    value_range: tuple[float, float] | str
+    findings: list[Finding]
+    measurements: list[Measured]
+    case: object = field(repr=False, compare=False)  # the Case, for pictures
+
+    @property
+    def faults(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.verdict == "fault"]
+
+    def to_dict(self) -> dict:
+        """The report as JSON holds it."""
+        return {
+            "accuracy": self.accuracy,
+            "accuracy_as_fed": self.accuracy_as_fed,
+            "auc": self.auc,
+            "images": self.images,
+            "value_range": self.value_range,
+            "findings": [_plain(finding) for finding in self.findings],
+            "measurements": [_plain(measured) for measured in self.measurements],
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=1) + "\n"
+
+    def to_html(self) -> str:
+        """One page with pictures, which fetches nothing."""
+        from .page import page  # draws, so Matplotlib is imported only here
+
+        return page(self)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the page to a .html file, or the numbers to a .json file."""
+        text = self.to_json() if str(path).endswith(".json") else self.to_html()
+        write_atomically(path, text)
+
+    def __str__(self) -> str:
+        lines = [first_line(self)]
+        for finding in self.findings:
+            if finding.verdict in ("fault", "suspicious"):
+                lines.append(f"{finding.verdict:<12}{finding.cause}: {finding.title}.")
+                lines.append(f"{'':<12}{finding.message}")
+                lines += [f"{'':<12}{finding.fix}"] if finding.fix else []
+        fine = [finding.cause for finding in self.findings if finding.verdict == "fine"]
+        lines.append(f"{'fine':<12}{', '.join(fine)}")
+        for reason, causes in _reasons(self).items():
+            lines.append(f"not examined {', '.join(causes)}: {reason}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+
+def first_line(report: Report) -> str:
+    """How many images, and how accurate the model is on them."""
+    if report.accuracy is None:
+        return f"{report.images} images; the predictions are not finite"
+    line = f"{report.images} images, accuracy {report.accuracy_as_fed:.1%} as fed"
+    if report.accuracy != report.accuracy_as_fed:
+        line += f", {report.accuracy:.1%} after the fix"
+    return line
+
+
+def _reasons(report):
+    reasons = {}
+    for finding in report.findings:
+        if finding.verdict == "not examined":
+            reasons.setdefault(finding.message, []).append(finding.cause)
+    return reasons
+
+
+def _plain(record):
+    return {key: value for key, value in _fields(record).items() if key != "evidence"}
+
+
+def _fields(record):
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+
+
+def findings_of(measurements: list[Measured]) -> list[Finding]:
+    """One Finding for each cause, the worst verdict first, and of equal ones the root first."""
+    rank = {verdict: position for position, verdict in enumerate(VERDICTS)}
+    chosen, order = {}, {}
+    for position, measured in enumerate(measurements):
+        known = chosen.get(measured.cause)
+        order.setdefault(measured.cause, position)
+        # A later measurement of the same verdict says more, unless there is nothing to say.
+        serious = measured.verdict in ("fault", "suspicious")
+        better = known and rank[measured.verdict] < rank[known.verdict]
+        if not known or better or (serious and measured.verdict == known.verdict):
+            chosen[measured.cause] = measured
+    findings = [
+        Finding(m.cause, m.verdict, m.value, m.limit, m.message, m.fix, m.evidence)
+        for m in chosen.values()
+    ]
+    stage = {name: STAGES.index(CAUSES[name].stage) for name in chosen}
+    return sorted(findings, key=lambda f: (rank[f.verdict], stage[f.cause], order[f.cause]))
