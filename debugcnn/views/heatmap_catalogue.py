@@ -1,6 +1,6 @@
 """Every heatmap that is compared, by name: the methods, products of them, and trivial heatmaps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import cv2
 import keras
@@ -104,3 +104,13 @@ def usable_methods(
         name for name, factors in HEATMAP_PRODUCTS.items() if not reasons.keys() & set(factors)
     ]
     return names + products, reasons
+
+
+def method_sources(names: Iterable[str]) -> str:
+    """A line for each of the methods: the paper that it comes from, and what its sign means."""
+    lines = []
+    for name in names:
+        method = HEATMAP_METHODS[name]
+        signed = "; values below zero are evidence against the class" if method.signed else ""
+        lines.append(f"{name}: {method.paper}{signed}")
+    return "\n".join(lines)
