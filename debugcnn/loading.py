@@ -1,7 +1,7 @@
 """A model with labelled images and the names of its classes, as every command needs them."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,19 +45,24 @@ def load_labelled(
     folder: str | Path,
     *,
     per_class: int | None = None,
+    chosen: Callable[[Path], bool] | None = None,
     class_names: list[str] | None = None,
     output: str | int | None = None,
     variants: Mapping[str, Resizing] | None = None,
 ) -> LabelledImages:
     """The images of a folder with a folder for each class, resized for a model.
 
-    `per_class` is how many of each class are taken at most, evenly spaced; `class_names` are names
-    in the order of the model's output, None where the folders in alphabetical order are the
-    classes. Raises ValueError, in one sentence, if the folders do not fit the model.
+    `per_class` is how many of each class are taken at most, evenly spaced, and `chosen` which of
+    these files; `class_names` are names in the order of the model's output, None where the folders
+    in alphabetical order are the classes. Raises ValueError, in one sentence, if the folders do not
+    fit the model.
     """
     *size, channels = image_shape(model)
     count = classifier_head(model, output).classes
     files, labels, folders = labelled_files(folder, per_class)
+    if chosen:
+        indices = [i for i, file in enumerate(files) if chosen(file)]
+        files, labels = [files[i] for i in indices], labels[indices]
     numbers, _ = class_numbers(folders, class_names, count)
     resizings = {AS_THEY_ARE: Resizing()} | dict(variants or {})
     images, readable = load_resized_variants(files, tuple(size), channels, resizings)

@@ -1,28 +1,38 @@
 """Execute notebooks in place, from a clean kernel, as they are committed.
 
-    python tests/publish.py NOTEBOOK [NOTEBOOK ...]
+    python -m tools.publish NOTEBOOK [NOTEBOOK ...]
 
 A digest of the cells is kept in the notebook, so that a test can tell when a cell was changed and
-not run again. The picture of a cell tagged `figure-NAME` is also kept as images/figures/NAME.jpg.
+not executed again. The image of a cell tagged `figure-NAME` is also kept as
+images/figures/NAME.jpg.
 """
 
+import argparse
 import base64
 import hashlib
 import os
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
 
+from debugcnn.files.atomic import write_atomically
 
-def digest(notebook):
+FIGURES = Path("images", "figures")
+
+
+def digest(notebook: nbformat.NotebookNode) -> str:
     """The SHA-256 of all cells' types and sources."""
     cells = "\0".join(f"{cell.cell_type}\0{cell.source}" for cell in notebook.cells)
     return hashlib.sha256(cells.encode()).hexdigest()
 
 
-def publish(path):
+def publish(path: str | os.PathLike[str]) -> None:
+    """Execute a notebook, and write it and its tagged figures only if all cells succeed.
+
+    Raises nbclient's CellExecutionError for a cell that fails.
+    """
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
@@ -32,18 +42,25 @@ def publish(path):
     for cell in notebook.cells:
         for tag in cell.metadata.get("tags", []):
             if tag.startswith("figure-"):
-                pictures = [
-                    o.data["image/jpeg"] for o in cell.outputs if "image/jpeg" in o.get("data", {})
-                ]
-                figure = Path("images", "figures", tag.removeprefix("figure-") + ".jpg")
-                figure.parent.mkdir(exist_ok=True)
-                figure.write_bytes(base64.b64decode(pictures[-1]))
-    complete = Path(f"{path}.partial")
-    nbformat.write(notebook, complete)
-    os.replace(complete, path)
+                FIGURES.mkdir(exist_ok=True)
+                file = FIGURES / f"{tag.removeprefix('figure-')}.jpg"
+                write_atomically(file, _last_jpeg(cell))
+    write_atomically(path, nbformat.writes(notebook) + "\n")
+
+
+def _last_jpeg(cell):
+    outputs = [output.get("data", {}) for output in cell.outputs]
+    jpegs = [data["image/jpeg"] for data in outputs if "image/jpeg" in data]
+    return base64.b64decode(jpegs[-1])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("notebooks", nargs="+", metavar="NOTEBOOK")
+    for path in parser.parse_args(arguments).notebooks:
+        publish(path)
+        print(f"{path}: {os.path.getsize(path):,} bytes")
 
 
 if __name__ == "__main__":
-    for path in sys.argv[1:]:
-        publish(path)
-        print(f"{path}: {os.path.getsize(path):,} bytes")
+    main()

@@ -2,15 +2,19 @@
 
 import argparse
 import sys
-import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from ..arguments import (
+    check_count,
+    check_folder,
+    check_model_file,
+    check_output_file,
+    value_range,
+)
 from ..files.compact_json import write_json
 from ..files.images import labelled_files
-from .masks import which_have_mask
+from .masks import check_masks
 
 WORK = Path("out/heatmaps")
 JSON_DEPTH = 3  # a line for each score of each method
@@ -24,13 +28,12 @@ EPILOG = """The exit status is 0, or 2 with one sentence if the model cannot be 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command: 0, or 2 after a sentence about wrong input."""
+    """Run the command; returns its exit status, 2 after a sentence about what went wrong."""
     args = _parser().parse_args(arguments)
     try:
-        value_range = _value_range(args.value_range)
         _check(args)
-        print(_compared(args, value_range))
-    except ValueError as error:
+        print(_compared(args))
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
@@ -43,10 +46,20 @@ def _parser():
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help="a .keras or .h5 file")
-    parser.add_argument("folder", metavar="IMAGES", help="a folder with a folder for each class")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="a .keras or .h5 file")
     parser.add_argument(
-        "--images", type=int, default=25, metavar="N", help="images of each class (default: 25)"
+        "images",
+        metavar="IMAGES",
+        type=Path,
+        help="a folder with a folder of images for each class",
+    )
+    parser.add_argument(
+        "--images",
+        dest="count",
+        type=int,
+        default=25,
+        metavar="N",
+        help="images of each class (default: 25)",
     )
     parser.add_argument(
         "--value-range",
@@ -77,44 +90,35 @@ def _parser():
     return parser
 
 
-def _value_range(words):
-    if words in (["caffe"], ["torch"]):
-        return words[0]
-    with suppress(ValueError):  # not two, or no numbers
-        low, high = map(float, words)
-        if low < high:
-            return low, high
-    raise ValueError(
-        "--value-range is the lowest and the highest value of a pixel, such as 0 255, or caffe or "
-        f"torch, not {' '.join(words)}."
-    )
-
-
 def _check(args):
     """Raises ValueError for what would fail only after minutes of work."""
-    if args.images < 1:
-        raise ValueError(f"--images is a whole number from 1 up, not {args.images}.")
-    if not Path(args.model).exists():
-        raise ValueError(f"There is no model file {args.model!r}: give the path of a .keras file.")
-    files, _, _ = labelled_files(args.folder)
+    args.value_range = value_range(args.value_range)
+    check_count(args.count)
+    check_model_file(args.model)
+    check_folder(args.images)
+    files, _, _ = labelled_files(args.images)
     if args.masks:
-        which_have_mask(files, args.masks)
-    if args.json and not args.json.parent.is_dir():
-        raise ValueError(f"There is no folder {str(args.json.parent)!r} for --json: create it.")
+        check_folder(args.masks)
+        check_masks(files, args.masks)
+    if args.json:
+        check_output_file(args.json)
 
 
-def _compared(args: Any, value_range) -> str:
+def _compared(args):
     """Compare, write the results, and return the table and the sources of the methods."""
-    from ..files.models import load_model
+    from ..loading import load_model_quietly
     from ..views.heatmap_catalogue import method_sources
     from .measurements import compare
     from .report import table
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what was changed to load an old file
-        model = load_model(args.model)
     results = compare(
-        model, args.folder, args.images, value_range, args.masks, args.classes, args.work
+        load_model_quietly(args.model),
+        args.images,
+        args.count,
+        args.value_range,
+        masks=args.masks,
+        class_names=args.classes,
+        work=args.work,
     )
     if args.json:
         write_json(args.json, results, JSON_DEPTH)

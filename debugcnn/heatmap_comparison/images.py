@@ -10,15 +10,13 @@ import keras
 import numpy as np
 
 from ..files.atomic import write_atomically
-from ..files.images import labelled_files, load_images
-from ..files.labels import class_numbers
+from ..loading import load_labelled
 from ..views.heatmap_catalogue import HEATMAP_METHODS, heatmaps_by_name
 from ..views.methods import ValueRange
-from ..views.predictions import classifier_head
 from ..views.predictions import logits as logits_of
-from ..views.tracing import image_shape, model_digest
+from ..views.tracing import model_digest
 from ..views.value_ranges import from_pixels
-from .masks import which_have_mask
+from .masks import mask_of
 
 CHUNK = 25  # images whose heatmaps are computed and kept at once
 
@@ -29,7 +27,8 @@ class ComparedImages:
 
     model: keras.Model
     value_range: ValueRange
-    names: list[str]  # folder/file, without the suffix
+    files: list[Path]  # (n,)
+    unreadable: int  # files that were left out
     images: np.ndarray  # (n, height, width, channels) float32, as the model takes them
     labels: np.ndarray  # (n,)
     logits: np.ndarray  # (n, classes)
@@ -89,33 +88,43 @@ class ComparedImages:
 def load_compared_images(
     model: keras.Model,
     folder: str | Path,
-    count: int | None,
+    per_class: int | None,
     value_range: ValueRange,
+    *,
     work: Path,
     masks: Path | None = None,
     class_names: Sequence[str] | None = None,
 ) -> ComparedImages:
-    """Images of a folder with a folder for each class: `count` of each (None: all), or those that
-    have a mask in the folder `masks`.
+    """Images of a folder with a folder for each class: `per_class` of each at most (None: all), if
+    `masks` is a folder only those that have a mask there.
 
     Heatmaps go to a folder inside `work`, whose name depends on the model's weights and the images.
-    Raises ValueError if there are no images or masks, or the folders do not fit the classes.
+    Raises ValueError if there are no images, or the folders do not fit the model.
     """
-    height, width, channels = image_shape(model)
-    files, labels, folders = labelled_files(folder, None if masks else count)
-    classes = classifier_head(model).classes
-    labels = class_numbers(folders, class_names, classes)[0][labels]
-    if masks:
-        have_mask = np.flatnonzero(which_have_mask(files, masks))
-        files, labels = [files[i] for i in have_mask], labels[have_mask]
-    occurrence = [int(np.sum(labels[:i] == label)) for i, label in enumerate(labels)]
+    loaded = load_labelled(
+        model,
+        folder,
+        per_class=per_class,
+        chosen=masks and (lambda file: mask_of(file, masks).exists()),
+        class_names=class_names,
+    )
+    occurrence = [int(np.sum(loaded.labels[:i] == k)) for i, k in enumerate(loaded.labels)]
     in_turn = np.argsort(occurrence, kind="stable")
-    files, labels = [files[i] for i in in_turn], labels[in_turn]
-    pixels, _ = load_images(files, (height, width), channels)
-    images = from_pixels(pixels, value_range)
+    files = [loaded.files[i] for i in in_turn]
+    images = from_pixels(loaded.pixels[in_turn], value_range)
     names = [f"{file.parent.name}/{file.stem}" for file in files]
     key = f"{model_digest(model)}{names}{value_range}{images.shape}"
     work = work / hashlib.sha256(key.encode()).hexdigest()[:12]
     work.mkdir(parents=True, exist_ok=True)
-    logits = logits_of(model, images)
-    return ComparedImages(model, value_range, names, images, labels, logits, logits.argmax(1), work)
+    logits, labels = logits_of(model, images), loaded.labels[in_turn]
+    return ComparedImages(
+        model,
+        value_range,
+        files,
+        loaded.unreadable,
+        images,
+        labels,
+        logits,
+        target=logits.argmax(1),
+        work=work,
+    )

@@ -1,16 +1,19 @@
-"""Masks of the subjects of images."""
+"""Masks of the subjects of images: a folder like that of the images, with a PNG for each."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 
-def which_have_mask(files: Sequence[Path], masks: Path) -> list[bool]:
-    """Which of the image files have a mask in the folder `masks`. Raises ValueError if none has."""
-    mask_files = [Path(masks, file.parent.name, f"{file.stem}.png") for file in files]
-    exist = [file.exists() for file in mask_files]
-    if not any(exist):
-        first = f"{mask_files[0].parent.name}/{mask_files[0].name}"
+def mask_of(file: Path, masks: Path) -> Path:
+    """The mask of an image file in the folder `masks`, whether it exists or not."""
+    return Path(masks, file.parent.name, f"{file.stem}.png")
+
+
+def check_masks(files: Sequence[Path], masks: Path) -> None:
+    """Raises ValueError if none of the image files has a mask."""
+    if not any(mask_of(file, masks).exists() for file in files):
+        first = mask_of(files[0], masks)
         raise ValueError(
-            f"{str(masks)!r} holds no mask of these images: {first} would be that of the first."
+            f"{str(masks)!r} holds no mask of these images: {first.parent.name}/{first.name} would "
+            "be that of the first."
         )
-    return exist

@@ -30,6 +30,7 @@ from ..views.heatmap_metrics import (
 from ..views.methods import ValueRange
 from ..views.predictions import logits as logits_of
 from .images import ComparedImages, load_compared_images
+from .masks import mask_of
 from .report import bootstrap, summary
 
 FRACTIONS = (0.1, 0.3)  # of the pixels that are removed or inserted
@@ -52,26 +53,35 @@ class Pairs(NamedTuple):
 def compare(
     model: keras.Model,
     folder: str | Path,
-    count: int,
+    per_class: int,
     value_range: ValueRange,
-    masks: Path | None,
-    class_names: Sequence[str] | None,
+    *,
     work: Path,
+    masks: Path | None = None,
+    class_names: Sequence[str] | None = None,
     progress: Progress = print,
 ) -> dict[str, Any]:
     """The results of the command, as they are written to a file."""
-    case = load_compared_images(model, folder, count, value_range, work, class_names=class_names)
+    load = functools.partial(
+        load_compared_images,
+        model,
+        folder,
+        value_range=value_range,
+        work=work,
+        class_names=class_names,
+    )
+    case = load(per_class=per_class)
     accuracy = float(np.mean(case.target == case.labels))
     progress(f"{len(case.images)} images, {accuracy:.1%} classified correctly")
+    if case.unreadable:
+        progress(f"{case.unreadable} files cannot be read and are left out")
     names, reasons = usable_methods(model, case.images, case.target, value_range)
     for name, reason in reasons.items():
         progress(f"{name} is left out. {reason}")
     names += TRIVIAL_HEATMAPS
     on_subject = {}
     if masks:
-        with_masks = load_compared_images(
-            model, folder, None, value_range, work, masks, class_names
-        )
+        with_masks = load(per_class=None, masks=masks)
         on_subject = subject_scores(with_masks, names, masks, progress)
     halves = pair_scores(case, names, progress)
     layers = randomization_agreement(case, names, progress)
@@ -208,7 +218,7 @@ def subject_scores(
     """{name: {"share on the subject", "peak on the subject", "hottest tenth on the subject": (n,)}}
     of images that have a mask in `folder`.
     """
-    files = [folder / f"{name}.png" for name in case.names]
+    files = [mask_of(file, folder) for file in case.files]
     masks = load_images(files, case.images.shape[1:3], 1)[0][..., 0] > 127
     scores = {}
     for name in names:
