@@ -5,15 +5,23 @@ import os
 import sys
 from pathlib import Path
 
-EPILOG = "exit status: 0, no fault was found; 1, a fault was found; 2, nothing could be examined"
+EXIT_STATUS = "exit status: 0, no fault was found; 1, a fault was found; 2, nothing was examined"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Lists the causes in its help, which takes seconds, since it imports them."""
+
+    def format_help(self):
+        from .catalogue import help_lines
+
+        return f"{super().format_help()}\ncauses:\n{help_lines()}\n\n{EXIT_STATUS}\n"
 
 
 def parser() -> argparse.ArgumentParser:
     """Its arguments; imports nothing that takes time."""
-    result = argparse.ArgumentParser(
+    result = _Parser(
         prog="debugcnn diagnose",
         description="Find out what is wrong with an image classifier, and what fixes it.",
-        epilog=EPILOG,
     )
     result.add_argument("model", type=Path, help="a .keras or .h5 file")
     result.add_argument("images", type=Path, help="a folder with a folder of images for each class")
