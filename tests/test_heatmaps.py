@@ -1,7 +1,9 @@
 """Heatmaps and their scores against closed forms, tapes, and the papers' formulas written out."""
 
+import doctest
 import functools
-from functools import partial
+import inspect
+from contextlib import contextmanager
 
 import cv2
 import keras
@@ -13,25 +15,35 @@ import tensorflow as tf
 from keras import layers
 from test_visualize import HEADS, layer_of, randomise, trunk
 
-import debugcnn.quiet
-from debugcnn.views.perturbation import _random_masks, masked_logits
+import debugcnn
+from debugcnn import HEATMAP_METHODS
+from debugcnn.views import methods, perturbation, tracing
+from debugcnn.views.heatmaps import evidence_heatmap
+from debugcnn.views.perturbation import masked_logits, random_masks
 
 SIDES = 10, 16  # height and width, so that exchanged sides are noticed
 GREY = 127.5
-METHODS = {
-    "grad_cam_plus_plus": debugcnn.grad_cam_plus_plus,
-    "hires_cam": debugcnn.hires_cam,
-    "layer_cam": debugcnn.layer_cam,
-    "score_cam": debugcnn.score_cam,
-    "smooth_grad": partial(debugcnn.smooth_grad, samples=2),
-    "integrated_gradients": partial(debugcnn.integrated_gradients, steps=3),
-    "guided_backpropagation": debugcnn.guided_backpropagation,
-    "rise": partial(debugcnn.rise, samples=24, cells=3),
-    "occlusion": partial(debugcnn.occlusion, size=4),
-}
 CAMS = ["grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam"]
-FILLED = ["score_cam", "integrated_gradients", "rise", "occlusion"]  # take a baseline
-each_method = pytest.mark.parametrize("name", METHODS)
+NEED_GRADIENTS = [
+    *("SmoothGrad", "integrated gradients", "integrated gradients from blur"),
+    "guided backpropagation",
+]
+FEWER = {  # runs than in the comparison
+    "SmoothGrad": dict(samples=2),
+    "integrated gradients": dict(steps=3),
+    "integrated gradients from blur": dict(steps=3),
+    "RISE": dict(samples=24, cells=3),
+    "occlusion": dict(size=4, stride=2),
+}
+each_method = pytest.mark.parametrize("name", HEATMAP_METHODS)
+
+
+def explain(name, *given, **options):
+    return HEATMAP_METHODS[name](*given, **FEWER.get(name, {}) | options)
+
+
+def takes(name, option):
+    return option in inspect.signature(HEATMAP_METHODS[name].function).parameters
 
 
 def pictures(count=3, channels=3, seed=1):
@@ -47,7 +59,7 @@ def chain(*parts, channels=3):
 
 
 def classifier(head="softmax", policy="float32"):
-    """A net that gives `pictures` several classes."""
+    """A model that predicts several classes for `pictures`."""
     keras.config.set_dtype_policy(policy)
     try:
         model = chain(*trunk(), layers.GlobalAveragePooling2D(), *HEADS[head]())
@@ -107,14 +119,36 @@ def close(found, expected, tolerance=1e-4):
 
 
 @each_method
+def test_all_methods_have_the_same_parameters(name):
+    parameters = list(inspect.signature(HEATMAP_METHODS[name].function).parameters.values())
+    named = ["model", "images", "target", "layer", "value_range", "output"]
+    assert [p.name for p in parameters[:6]] == named
+    assert [p.default for p in parameters[2:6]] == [None, None, (0, 255), None]
+    assert all(p.kind == p.KEYWORD_ONLY for p in parameters[3:])
+
+
+@each_method
+def test_the_docstring_of_a_method_names_its_paper(name):
+    text = " ".join(HEATMAP_METHODS[name].function.__doc__.split())
+    identifier = HEATMAP_METHODS[name].paper.split(", ")[-2]
+    assert identifier in text or "those of `integrated_gradients`" in text
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="'Grad-CAM' already"):
+        methods.method("Grad-CAM", paper="")
+
+
+@each_method
 def test_a_single_unit_has_two_classes(name):
-    zero, one = (METHODS[name](kept("sigmoid"), pictures(), target) for target in (0, 1))
-    for heat in (zero, one):
-        assert heat.dtype == np.float32 and heat.shape == (3, *SIDES)
-        assert (np.ptp(heat, (1, 2)) > 0).all()
-    if name == "smooth_grad":  # which has no sign
+    zero, one = (explain(name, kept("sigmoid"), pictures(), target) for target in (0, 1))
+    for heatmaps in (zero, one):
+        assert heatmaps.dtype == np.float32 and heatmaps.shape == (3, *SIDES)
+        assert (np.ptp(heatmaps, (1, 2)) > 0).all()
+    assert HEATMAP_METHODS[name].signed == bool((one < 0).any())
+    if name == "SmoothGrad":  # which does not depend on the sign of the logit
         np.testing.assert_array_equal(zero, one)
-    elif name in ("integrated_gradients", "rise", "occlusion"):
+    elif HEATMAP_METHODS[name].signed:
         close(zero, -one)
     else:
         assert (np.abs(zero - one).max((1, 2)) > 0.01 * one.max((1, 2))).all()
@@ -123,59 +157,69 @@ def test_a_single_unit_has_two_classes(name):
 @each_method
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])
 def test_without_a_target_the_predicted_class_is_explained(name, head):
-    images, method = pictures(), METHODS[name]
-    answer = kept(head)(images).numpy()
-    classes = answer.argmax(1) if head == "softmax" else np.int64(answer[:, 0] > 0.5)
+    images = pictures()
+    prediction = kept(head)(images).numpy()
+    classes = prediction.argmax(1) if head == "softmax" else np.int64(prediction[:, 0] > 0.5)
     assert len(set(classes)) > 1
-    close(method(kept(head), images), method(kept(head), images, classes))
+    close(explain(name, kept(head), images), explain(name, kept(head), images, classes))
 
 
 @each_method
-def test_a_batch_of_bytes_equals_its_photos_one_by_one(name, monkeypatch):
-    for module in (debugcnn.recording, debugcnn.covering):
+def test_a_batch_of_bytes_equals_its_images_one_by_one(name, monkeypatch):
+    for module in (tracing, perturbation):
         monkeypatch.setattr(module, "BATCH", 2)
     model, images, targets = kept(), pictures(), np.array([2, 0, 1])
-    alone = [METHODS[name](model, images[i : i + 1], targets[i]) for i in range(3)]
-    close(METHODS[name](model, np.uint8(images), targets), np.concatenate(alone))
-    assert len({tuple(heat.ravel()) for heat in alone}) == 3
+    alone = [explain(name, model, images[i : i + 1], targets[i]) for i in range(3)]
+    close(explain(name, model, np.uint8(images), targets), np.concatenate(alone))
+    assert len({tuple(heatmap.ravel()) for heatmap in alone}) == 3
+
+
+@functools.cache
+def nested():
+    """`kept()`, whose layers up to the last convolution are a model of their own."""
+    parts = kept().layers[1:]
+    return chain(chain(*parts[:6]), *parts[6:])
 
 
 @each_method
 def test_a_nested_model_equals_a_flat_one(name):
-    flat = kept()
-    parts = flat.layers[1:]
-    nested = chain(chain(*parts[:6]), *parts[6:])
-    close(METHODS[name](nested, pictures(), 1), METHODS[name](flat, pictures(), 1))
+    close(explain(name, nested(), pictures(), 1), explain(name, kept(), pictures(), 1))
 
 
 @each_method
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_is_a_little_rough(name, policy):
-    rough = METHODS[name](kept("softmax", policy), pictures(), 1)
-    exact = METHODS[name](kept(), pictures(), 1)
+    rough = explain(name, kept("softmax", policy), pictures(), 1)
+    exact = explain(name, kept(), pictures(), 1)
     assert rough.dtype == np.float32 and (rough != exact).any()
     assert np.abs(rough - exact).mean() < 0.2 * np.abs(exact).mean()  # though a ReLU may turn over
 
 
-@functools.cache
-def saturated(head):
-    model = classifier(head)
+@contextmanager
+def saturated(model):
+    """The last class gets 50 logits more."""
     bias = layer_of(model, "dense").bias
-    bias.assign(bias + np.eye(bias.shape[0], dtype="f4")[-1] * 50)
-    return model
+    before = bias.numpy()
+    bias.assign(before + np.eye(len(before), dtype="f4")[-1] * 50)
+    try:
+        yield
+    finally:
+        bias.assign(before)
 
 
 @each_method
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])
-def test_a_saturated_answer_has_the_heatmap_of_any_other(name, head):
-    model, images = saturated(head), pictures()
-    assert model(images).numpy()[:, -1].min() == 1
-    close(METHODS[name](model, images, 1), METHODS[name](kept(head), images, 1), 1e-3)
+def test_a_saturated_prediction_has_the_heatmap_of_any_other(name, head):
+    model, images = kept(head), pictures()
+    expected = explain(name, model, images, 1)
+    with saturated(model):
+        assert model(images).numpy()[:, -1].min() == 1
+        heatmaps = explain(name, model, images, 1)
+    close(heatmaps, expected, 1e-3)
 
 
 @each_method
 def test_wrong_input_gets_one_sentence(name):
-    method = METHODS[name]
     wrong = [
         (dict(target=3), "target 3 .* 0 to 2"),
         (dict(target=-1), "target -1 .* 0 to 2"),
@@ -184,36 +228,68 @@ def test_wrong_input_gets_one_sentence(name):
         (dict(images=pictures()[0]), r"photo\[None\]"),
         (dict(images=pictures()[:, :9]), r"\(3, 9, 16, 3\).*10, 16, 3"),
         (dict(output="old"), "one output only"),
+        (dict(layer="lust"), "'lust'.* mean last|layer='lust' out"),
+        (dict(layer="dense"), "no map|layer='dense' out"),
     ]
-    if name in [*CAMS, "score_cam"]:
-        wrong += [(dict(layer="lust"), "'lust'.* mean last"), (dict(layer="dense"), "no map")]
-    if name in FILLED:
+    if takes(name, "baseline"):
         short = np.zeros((2, *SIDES, 3))
         wrong += [(dict(baseline=short), r"baseline .*\(3, 10, 16, 3\), not \(2, 10, 16, 3\)")]
         wrong += [(dict(baseline=short[None]), "baseline")]
-    if name in [*FILLED, "smooth_grad"]:
+    if takes(name, "baseline") or name == "SmoothGrad":
         wrong += [(dict(value_range=(255, 0)), "value_range is")]
+    for count in ("samples", "steps", "cells"):
+        if takes(name, count):
+            wrong += [({count: 0}, f"{count} is a whole number from 1")]
     for change, words in wrong:
         with pytest.raises(ValueError, match=words) as error:
-            method(**(dict(model=kept(), images=pictures(), target=1) | change))
+            explain(name, **(dict(model=kept(), images=pictures(), target=1) | change))
         assert "\n" not in str(error.value) and str(error.value)[-1] in ".?"
+
+
+@functools.cache
+def with_two_outputs():
+    wanted = kept("sigmoid")
+    other = layers.Dense(3, name="other")(wanted.layers[-2].output)
+    return keras.Model(wanted.input, {"other": other, "wanted": wanted.output})
 
 
 @each_method
 def test_one_of_two_outputs_is_explained(name):
-    wanted = kept("sigmoid")
-    aside = layers.Dense(3, name="other")(wanted.layers[-2].output)
-    model = keras.Model(wanted.input, {"aside": aside, "wanted": wanted.output})
-    heat = METHODS[name](model, pictures(), output="wanted")
-    close(heat, METHODS[name](wanted, pictures()))
+    heatmaps = explain(name, with_two_outputs(), pictures(), output="wanted")
+    close(heatmaps, explain(name, kept("sigmoid"), pictures()))
 
 
-@pytest.mark.parametrize("name", ["smooth_grad", "integrated_gradients", "guided_backpropagation"])
+@pytest.mark.parametrize("name", NEED_GRADIENTS)
 def test_whole_numbers_have_no_gradient(name):
     images = keras.Input((*SIDES, 3), dtype="int32")
     model = keras.Model(images, kept()(keras.ops.cast(images, "float32")))
     with pytest.raises(ValueError, match="whole numbers"):
-        METHODS[name](model, np.int32(pictures()), 1)
+        explain(name, model, np.int32(pictures()), 1)
+
+
+def test_the_settings_of_the_comparison():
+    """A setting may depend on the model and the images, and an option overrules it."""
+    model, images = kept(), pictures()
+    earlier = HEATMAP_METHODS["LayerCAM, a layer earlier"]
+    close(earlier(model, images, 1), debugcnn.layer_cam(model, images, 1, layer="relu"))
+    close(earlier(model, images, 1, layer="last"), debugcnn.layer_cam(model, images, 1))
+    squares = debugcnn.occlusion(model, images, 1, size=2, stride=1)
+    close(HEATMAP_METHODS["occlusion"](model, images, 1), squares)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        debugcnn.grad_cam,
+        debugcnn.occlusion,
+        debugcnn.integrated_gradients,
+        debugcnn.deletion_curve,
+    ],
+    ids=lambda function: function.__name__,
+)
+def test_the_example_in_the_docstring(function):
+    (example,) = doctest.DocTestFinder().find(function)
+    assert example.examples and doctest.DocTestRunner().run(example).failed == 0
 
 
 # ------------------------------------------------------------------------- by maps and gradients
@@ -252,9 +328,9 @@ def test_maps_and_gradients_are_put_together_as_in_the_papers(name, layer):
     gradients = tape.gradient(logit, maps).numpy().astype("f8")
     if layer == "relu":  # of each 2 x 2 units, the pooling looks at one
         assert (gradients == 0).mean() > 0.5
-    heat = [formula(name, np.float64(m), g) for m, g in zip(maps.numpy(), gradients)]
-    found = getattr(visualize, name)(model, images, targets, layer)
-    close(found, enlarged(np.maximum(heat, 0)))
+    expected = [formula(name, np.float64(m), g) for m, g in zip(maps.numpy(), gradients)]
+    found = getattr(debugcnn, name)(model, images, targets, layer=layer)
+    close(found, enlarged(np.maximum(expected, 0)))
 
 
 @pytest.mark.parametrize("head", ["sigmoid", "softmax"])
@@ -269,15 +345,27 @@ def test_maps_times_gradients_add_up_to_the_logit_behind_relus_without_biases():
         bias = layer_of(model, name).bias
         bias.assign(tf.zeros_like(bias))
     for target in range(3):
-        maps, gradients = debugcnn.evidence(model, images, target, "pool")
+        maps, gradients = debugcnn.evidence(model, images, target, layer="pool")
         np.testing.assert_allclose(
             (maps * gradients).sum((1, 2, 3)), model(images)[:, target], rtol=1e-3
         )
         heat = np.maximum((maps * gradients).sum(-1), 0)
-        close(debugcnn.hires_cam(model, images, target, "pool"), enlarged(heat))
+        close(debugcnn.hires_cam(model, images, target, layer="pool"), enlarged(heat))
 
 
-# ------------------------------------------------------------------------- by covering the photo
+def test_a_combination_is_kept_by_its_function_not_by_its_name():
+    def combination(factor):
+        def heatmaps(maps, gradients):
+            return factor * tf.reduce_sum(maps * gradients, -1)
+
+        return heatmaps
+
+    options = kept(), pictures(), 1, None, None
+    once, thrice = (evidence_heatmap(combination(factor), *options) for factor in (1, 3))
+    close(thrice, 3 * once)
+
+
+# ------------------------------------------------------------------------------- by perturbation
 
 
 def score_cam_by_hand(model, images, target, layer="last", baseline=GREY):
@@ -305,9 +393,10 @@ def test_score_cam_weighs_each_map_by_what_it_shows(head, monkeypatch):
     found = debugcnn.score_cam(model, images, 1)
     close(found, score_cam_by_hand(model, images, 1))
     for layer, fill in (("last", 0), ("norm", pictures(seed=2))):  # and maps below zero
-        found_there = debugcnn.score_cam(model, images, 1, layer, fill)
+        found_there = debugcnn.score_cam(model, images, 1, layer=layer, baseline=fill)
         close(found_there, score_cam_by_hand(model, images, 1, layer, fill))
-    monkeypatch.setattr(debugcnn.recording, "BATCH", 2)  # fewer than the five channels
+    monkeypatch.setattr(tracing, "BATCH", 2)
+    monkeypatch.setattr(perturbation, "BATCH", 2)  # fewer than the five channels
     close(debugcnn.score_cam(model, images, 1), found)
     dense.kernel.assign(-dense.kernel)
     assert np.abs(debugcnn.score_cam(model, images, 1) - found).max() > 0.01 * found.max()
@@ -340,7 +429,7 @@ def test_rise_is_the_mean_logit_of_the_masks_that_show_a_pixel(fill):
     fill = pictures(2, seed=2) if fill == "array" else fill
     options = dict(samples=40, cells=3, baseline=fill, seed=5)
     found = debugcnn.rise(model, images, [2, 0], **options)
-    masks = np.concatenate([*_random_masks(*SIDES, 40, 3, np.random.default_rng(5))])
+    masks = np.concatenate([*random_masks(*SIDES, 40, 3, np.random.default_rng(5))])
     expected = []
     for i, target in enumerate([2, 0]):
         empty = GREY if fill is None else np.broadcast_to(fill, images.shape)[i]
@@ -353,8 +442,8 @@ def test_rise_is_the_mean_logit_of_the_masks_that_show_a_pixel(fill):
     assert np.abs(other - found).max() > 0.1 * found.max()
 
 
-def test_random_masks():
-    masks = np.concatenate([*_random_masks(20, 60, 400, 5, np.random.default_rng(0))])
+def testrandom_masks():
+    masks = np.concatenate([*random_masks(20, 60, 400, 5, np.random.default_rng(0))])
     assert masks.shape == (400, 20, 60) and masks.min() == 0 and masks.max() == 1
     assert np.abs(masks.mean(0) - 0.5).max() < 0.12 and masks.mean() == pytest.approx(0.5, abs=0.01)
     # A cell is 4 pixels high and 12 wide, over which an edge takes as long to rise.
@@ -566,7 +655,9 @@ def test_equally_hot_pixels_go_by_chance():
     heat, images = np.zeros((4, *SIDES)), np.ones((4, *SIDES, 1), "f4")
     heat[:, 9, 15] = 1  # the only hot one goes first
     curves = [
-        debugcnn.deletion_curve(model, images, heat, [1 / 160, 0.5], range(4), 0, seed=seed)
+        debugcnn.deletion_curve(
+            model, images, heat, [1 / 160, 0.5], range(4), baseline=0, seed=seed
+        )
         for seed in (0, 0, 1)
     ]
     np.testing.assert_allclose(curves[0][:, 0], [1, 79 / 80, 1, 79 / 80], rtol=1e-5)
@@ -664,7 +755,7 @@ def test_a_cascade_goes_from_the_last_layer_to_the_first(nested):
     def explain(model, images, targets):
         seen.append((changed(model, before), list(targets)))
         norms.append(layer_of(model, "norm").get_weights())
-        heat.append(debugcnn.hires_cam(model, images, targets, "pool"))
+        heat.append(debugcnn.hires_cam(model, images, targets, layer="pool"))
         return heat[-1]
 
     classes = model(images).numpy().argmax(1)
@@ -690,7 +781,9 @@ def test_a_cascade_of_some_layers_shuffles_all_on_the_way():
         return shuffled(3)
 
     for seed in (0, 0, 1):
-        agreement = debugcnn.cascading_randomization(model, explain, images, [2, 0, 1], ["last"], seed)
+        agreement = debugcnn.cascading_randomization(
+            model, explain, images, [2, 0, 1], layers=["last"], seed=seed
+        )
         assert list(agreement) == ["last"]
         np.testing.assert_allclose(agreement["last"], 1)  # of what does not look at the model
     assert [s[:2] for s in seen] == [(set(), [2, 0, 1]), ({"dense", "last"}, [2, 0, 1])] * 3
