@@ -13,6 +13,7 @@ from ..statistics import (
     auc_interval,
     enough_to_compare,
 )
+from ..text import printable
 from ..views.activations import ChannelSummary, summarize_channels
 from ..views.predictions import classifier_head, logits_and_probabilities, probabilities
 from ..views.tracing import check_images
@@ -227,7 +228,7 @@ def _checked_names(names, classes):
         raise ValueError(
             f"class_names holds {len(names)} names, and the model has {classes} classes."
         )
-    return [str(name) for name in names]
+    return [printable(str(name)) for name in names]
 
 
 def _checked_variants(model, variants, count):

@@ -1,9 +1,11 @@
 """The command `debugcnn diagnose`."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
+
+from .. import arguments
+from ..files.atomic import write_atomically
 
 EXIT_STATUS = "exit status: 0, no fault was found; 1, a fault was found; 2, nothing was examined"
 
@@ -27,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("images", type=Path, help="a folder with a folder of images for each class")
     result.add_argument("--train", type=Path, help="such a folder of images that it was trained on")
     result.add_argument(
-        *("--value-range", "--value_range"),
+        "--value-range",
         nargs="+",
         default=["0", "255"],
         metavar="VALUE",
@@ -35,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--classes", nargs="+", help="names in the order of the model's output")
     result.add_argument(
-        *("--images",), dest="count", type=int, default=500, help="images at most (500)"
+        "--images", dest="count", type=int, default=500, help="images at most (500)"
     )
     result.add_argument("--output", help="of several outputs: its name or number")
     result.add_argument(
@@ -50,60 +52,33 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    args = parser().parse_args(arguments)
+    args = parser().parse_args(argv)
     try:
         _check(args)
         report = _diagnosed(args)
         print(report)
-        for path in filter(None, (args.json, args.html)):
-            report.save(path) if path is args.html else _save_json(report, path)
-            print(f"Report: {path}")
+        for path, text in ((args.json, report.to_json), (args.html, report.to_html)):
+            if path:
+                write_atomically(path, text())
+                print(f"Report: {path}")
     except (ValueError, OSError, MemoryError) as error:
         print(str(error) or "Out of memory: give fewer images (--images).", file=sys.stderr)
         return 2
     return int(bool(report.faults))
 
 
-def _save_json(report, path):
-    from ..files.atomic import write_atomically
-
-    write_atomically(path, report.to_json())
-
-
 def _check(args):
     """Raises ValueError, in one sentence, for what can be told before anything is loaded."""
-    if not args.model.exists():
-        raise ValueError(f"There is no model file {str(args.model)!r}: give a .keras or .h5 file.")
+    arguments.check_model_file(args.model)
     for folder in filter(None, (args.images, args.train)):
-        if not folder.is_dir():
-            raise ValueError(
-                f"There is no folder {str(folder)!r}: give one with a folder for each class."
-            )
-    if args.count < 1:
-        raise ValueError(f"--images is a number of images from 1 up, not {args.count}.")
-    args.value_range = _value_range(args.value_range)
+        arguments.check_folder(folder)
+    arguments.check_count(args.count)
+    args.value_range = arguments.value_range(args.value_range)
     args.limits = dict(map(_limit, args.limit))
     for path in filter(None, (args.json, args.html)):
-        folder = path.absolute().parent
-        if not (folder.is_dir() and os.access(folder, os.W_OK)) or path.is_dir():
-            raise ValueError(f"{str(path)!r} cannot be written: give a file in a folder that can.")
-
-
-def _value_range(values):
-    if len(values) == 1 and values[0] in ("caffe", "torch"):
-        return values[0]
-    try:
-        low, high = map(float, values)
-    except ValueError:
-        low, high = 0.0, 0.0
-    if not low < high:
-        raise ValueError(
-            "--value-range is the lowest and the highest pixel value, such as 0 255, or caffe or "
-            f"torch, not {' '.join(values)}."
-        )
-    return low, high
+        arguments.check_output_file(path)
 
 
 def _limit(text):

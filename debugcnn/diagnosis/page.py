@@ -7,6 +7,7 @@ from itertools import groupby
 
 import matplotlib.pyplot as plt
 
+from ..text import printable
 from .registry import CAUSES
 from .report import Report, first_line
 
@@ -28,7 +29,7 @@ def page(report: Report) -> str:
     title = {0: "No fault found", 1: "One fault found"}.get(count, f"{count} faults found")
     sections = [_section(report, finding) for finding in report.faults]
     rows = [_rows(verdict, list(group)) for verdict, group in groupby(report.findings, _verdict)]
-    return (
+    return printable(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
@@ -53,10 +54,11 @@ def _rows(verdict, findings):
 
 def _section(report, finding):
     """What is wrong, the evidence, what to do, and the picture of one fault."""
-    figure, caption = CAUSES[finding.cause].draw(report.case, finding.evidence)
     file = io.BytesIO()
-    figure.savefig(file, format="jpeg", dpi=100, pil_kwargs={"quality": 85})
-    plt.close(figure)
+    with plt.rc_context({"text.parse_math": False}):  # a class may be called $x$
+        figure, caption = CAUSES[finding.cause].draw(report.case, finding.evidence)
+        figure.savefig(file, format="jpeg", dpi=100, pil_kwargs={"quality": 85})
+        plt.close(figure)
     data = base64.b64encode(file.getvalue()).decode()
     caption = html.escape(caption)
     return (

@@ -43,8 +43,8 @@ def paste_patches(
     (PATCH of the sides) that costs the prediction most when it is covered. This square is pasted at
     the same place into HOSTS images of other classes. A part of an animal turns some of them; a
     mark turns nearly all, and looks alike in several images (more than what else lies there), or
-    lies at the same place or edge, as a date does. A class is given up once none of its patches can have
-    `enough_twins`, and a patch once it cannot turn enough images.
+    lies at the same place or edge, as a date does. A class is given up once none of its patches can
+    have `enough_twins`, and a patch once it cannot turn enough images.
     """
     correct = logits.argmax(1) == labels
     classes = np.unique(labels[correct])

@@ -1,12 +1,14 @@
 """What the diagnosis says, as text, JSON and a page."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from os import PathLike
 
 from ..files.atomic import write_atomically
+from ..text import printable
 from .registry import CAUSES, STAGES, Evidence
 
+DIGITS = 4  # significant ones in JSON, so that rounding errors of parallel sums do not show
 VERDICTS = ("fault", "suspicious", "fine", "not examined")
 
 
@@ -67,9 +69,9 @@ class Report:
     def to_dict(self) -> dict:
         """The report as JSON holds it."""
         return {
-            "accuracy": self.accuracy,
-            "accuracy_as_fed": self.accuracy_as_fed,
-            "auc": self.auc,
+            "accuracy": _rounded(self.accuracy),
+            "accuracy_as_fed": _rounded(self.accuracy_as_fed),
+            "auc": _rounded(self.auc),
             "images": self.images,
             "value_range": self.value_range,
             "findings": [_plain(finding) for finding in self.findings],
@@ -101,7 +103,7 @@ class Report:
         lines.append(f"{'fine':<12}{', '.join(fine)}")
         for reason, causes in _reasons(self).items():
             lines.append(f"not examined {', '.join(causes)}: {reason}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def _repr_html_(self) -> str:
         return self.to_html()
@@ -126,11 +128,12 @@ def _reasons(report):
 
 
 def _plain(record):
-    return {key: value for key, value in _fields(record).items() if key != "evidence"}
+    names = (f.name for f in fields(record) if f.name != "evidence")
+    return {name: _rounded(getattr(record, name)) for name in names}
 
 
-def _fields(record):
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}
+def _rounded(value):
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
 def findings_of(measurements: list[Measured]) -> list[Finding]:
