@@ -49,19 +49,19 @@ from .statistics import (
     wilson_interval as wilson_interval,
 )
 from .views.activations import (
-    Channels as Channels,
+    ChannelSummary as ChannelSummary,
 )
 from .views.activations import (
     activations as activations,
 )
 from .views.activations import (
-    constant_channels as constant_channels,
 )
 from .views.activations import (
     convolution_ends as convolution_ends,
 )
 from .views.activations import (
     convolution_layers as convolution_layers,
+    summarize_channels as summarize_channels,
 )
 from .views.baselines import (
     baseline_fill as baseline_fill,

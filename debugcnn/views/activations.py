@@ -5,17 +5,19 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from .kinds import ACTIVATIONS, CONVOLUTIONS, JOINS, NORMALISATIONS, POOLINGS
+from .kinds import CONVOLUTIONS, DENSE, JOINS, NORMALISATIONS, POOLINGS, is_activation
 from .receptive_fields import as_map, map_of, trace_axes
 from .tracing import check_images, find, has_map, in_batches, layer_key, record, survey
 
 
-class Channels(NamedTuple):
-    """What the channels of a layer do over many images."""
+class ChannelSummary(NamedTuple):
+    """What the channels of a layer, or the units of a dense one, return over many images."""
 
     constant: int  # that have one and the same value everywhere
     count: int
     not_finite: int  # values that are NaN or infinite
+    highest: float  # absolute value, of those that are finite
+    is_map: bool  # of many positions, not one number for each channel
 
 
 def convolution_layers(model):
@@ -72,7 +74,7 @@ def convolution_ends(model):
     ends, shape = [], None
     for entry in survey(model):
         layer = entry.layer()
-        follows = isinstance(layer, NORMALISATIONS) or type(layer).__name__.lower() in ACTIVATIONS
+        follows = isinstance(layer, NORMALISATIONS) or is_activation(layer)
         if isinstance(layer, CONVOLUTIONS) and has_map(entry):
             ends.append(entry.name)
             shape = entry.shape
@@ -84,38 +86,46 @@ def convolution_ends(model):
     return list(dict.fromkeys(ends))
 
 
-def constant_channels(model, images):
-    """{layer name: Channels} over all images, for each layer that ends a convolution, activates or
-    joins branches, and has a map. Raises ValueError if there is none.
+def summarize_channels(model, images) -> dict[str, ChannelSummary]:
+    """{layer name: ChannelSummary} over all images, in order of execution, for each convolution,
+    dense layer, activation, and layer that joins branches, the prediction's own included.
+
+    `images` are (n, height, width, channels) with the values that the model takes. Dead channels
+    are constant ones: they have one value for all images and positions.
+
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3, name="conv")])
+    >>> summarize_channels(model, np.zeros((2, 8, 8, 3)))["conv"].constant
+    4
     """
     images = check_images(model, images)
-    ends = convolution_ends(model)
-    layers = [
+    watched = tuple(
         entry.name
         for entry in survey(model)
-        if has_map(entry)
-        and (
-            entry.name in ends
-            or type(entry.layer()).__name__.lower() in ACTIVATIONS
-            or isinstance(entry.layer(), JOINS)
-        )
-    ]
-    layers = tuple(dict.fromkeys(layers))
+        if isinstance(entry.layer(), (*CONVOLUTIONS, *JOINS, *DENSE))
+        or is_activation(entry.layer())
+    )
+    is_map = {}
 
     def ranges(batch):
-        _, runs = record(model, batch)
-        axes = trace_axes(batch.graph, batch, runs)
         found = {}
-        for run in runs:
-            place = map_of(axes.get(run.output.name, ()))
-            if place and run.name in layers:
-                maps = tf.cast(as_map(run.output, place), tf.float32)
-                wrong = tf.reduce_sum(tf.cast(~tf.math.is_finite(maps), tf.int32), (1, 2, 3))
-                found[run.name] = tf.reduce_min(maps, (1, 2)), tf.reduce_max(maps, (1, 2)), wrong
+        for run in record(model, batch)[1]:
+            output = run.output
+            if run.name in watched and output.dtype.is_floating and output.shape.rank > 1:
+                is_map[run.name] = output.shape.rank > 2
+                values = tf.cast(output, tf.float32)
+                values = tf.reshape(values, (tf.shape(values)[0], -1, values.shape[-1]))
+                wrong = tf.reduce_sum(tf.cast(~tf.math.is_finite(values), tf.int32), (1, 2))
+                found[run.name] = tf.reduce_min(values, 1), tf.reduce_max(values, 1), wrong
         return found
 
-    found = in_batches(ranges, images, keep=(model, (constant_channels,)))
     return {
-        name: Channels(int(np.sum(low.min(0) == high.max(0))), low.shape[1], int(wrong.sum()))
-        for name, (low, high, wrong) in found.items()
+        name: ChannelSummary(
+            int(np.sum(low.min(0) == high.max(0))),
+            low.shape[1],
+            int(wrong.sum()),
+            float(np.abs(np.nan_to_num([low, high])).max()),
+            is_map[name],
+        )
+        for name, (low, high, wrong) in in_batches(ranges, images).items()
     }

@@ -25,7 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .kinds import ACTIVATIONS, CONVOLUTIONS, NORMALISATIONS
+from .kinds import CONVOLUTIONS, NORMALISATIONS, is_activation
 from .receptive_fields import Map, as_map, map_of, trace_axes
 
 BATCH = 32  # images that run at once
@@ -96,7 +96,7 @@ def record(model, images, last=None):
         output = call(layer, *args, **kwargs)
         if layer is not model and tf.is_tensor(output):
             inputs = next(filter(tf.is_tensor, tf.nest.flatten((args, kwargs))), output)
-            activates = type(layer).__name__.lower() in ACTIVATIONS
+            activates = is_activation(layer)
             before = inputs if activates else befores.get(id(layer), output)
             runs.append(Run("/".join(path[1:]), layer, inputs, output, before))
             if len(runs) - 1 == last:
