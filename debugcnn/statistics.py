@@ -52,9 +52,9 @@ def auc(logits: ArrayLike, labels: np.ndarray) -> np.ndarray:
     if logits.shape[-1] == 2:
         return binary_auc(logits[..., 1] - logits[..., 0], labels)
     highest = logits.max(-1, keepdims=True)
-    log_probabilities = logits - highest - np.log(np.exp(logits - highest).sum(-1, keepdims=True))
-    areas = [binary_auc(log_probabilities[..., k], np.int32(labels == k)) for k in np.unique(labels)]
-    return np.mean(areas, 0)
+    log_sum = np.log(np.exp(logits - highest).sum(-1, keepdims=True))
+    scores = logits - highest - log_sum  # logarithms of the probabilities
+    return np.mean([binary_auc(scores[..., k], labels == k) for k in np.unique(labels)], 0)
 
 
 def resampled(labels: np.ndarray, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> np.ndarray:
@@ -75,7 +75,7 @@ def auc_interval(
 
 
 def compare(before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> Comparison:
-    """A Comparison of two sets of logits (n, classes) for the same images, by a paired bootstrap."""
+    """A Comparison of two sets of logits (n, classes) for the same images: a paired bootstrap."""
     drawn = resampled(labels)
     first, second = (auc(logits[drawn], labels[drawn]) for logits in (before, after))
     return Comparison(
