@@ -29,8 +29,8 @@ from .statistics import (
     wilson_interval as wilson_interval,
 )
 from .views.activations import (
-    activations as activations,
     ChannelSummary as ChannelSummary,
+    activations as activations,
     convolution_ends as convolution_ends,
     convolution_layers as convolution_layers,
     summarize_channels as summarize_channels,
@@ -50,14 +50,14 @@ from .views.figures import (
 )
 from .views.heatmap_catalogue import (
     CENTER_BLOB as CENTER_BLOB,
+    HEATMAP_METHODS as HEATMAP_METHODS,
+    HEATMAP_PRODUCTS as HEATMAP_PRODUCTS,
+    TRIVIAL_HEATMAPS as TRIVIAL_HEATMAPS,
     center_blob as center_blob,
     edge_map as edge_map,
-    HEATMAP_METHODS as HEATMAP_METHODS,
     heatmap_names as heatmap_names,
-    HEATMAP_PRODUCTS as HEATMAP_PRODUCTS,
     heatmaps_by_name as heatmaps_by_name,
     product as product,
-    TRIVIAL_HEATMAPS as TRIVIAL_HEATMAPS,
     usable_methods as usable_methods,
 )
 from .views.heatmap_metrics import (
@@ -85,8 +85,8 @@ from .views.last_map import (
     default_layer as default_layer,
 )
 from .views.patterns import (
-    filter_patterns as filter_patterns,
     Objective as Objective,
+    filter_patterns as filter_patterns,
     objective as objective,
     pasted_responses as pasted_responses,
     receptive_field as receptive_field,
@@ -104,8 +104,8 @@ from .views.pixel_gradients import (
     smooth_grad as smooth_grad,
 )
 from .views.predictions import (
-    classifier_head as classifier_head,
     ClassifierHead as ClassifierHead,
+    classifier_head as classifier_head,
     last_operation as last_operation,
     logits as logits,
     logits_and_probabilities as logits_and_probabilities,
@@ -114,17 +114,17 @@ from .views.predictions import (
     probabilities as probabilities,
 )
 from .views.tracing import (
+    LayerFacts as LayerFacts,
     check_images as check_images,
     image_shape as image_shape,
     layer_table as layer_table,
-    LayerFacts as LayerFacts,
     model_digest as model_digest,
 )
 from .views.value_ranges import (
-    find_value_range as find_value_range,
+    VALUE_RANGES as VALUE_RANGES,
     FoundRange as FoundRange,
+    Trial as Trial,
+    find_value_range as find_value_range,
     from_pixels as from_pixels,
     to_pixels as to_pixels,
-    Trial as Trial,
-    VALUE_RANGES as VALUE_RANGES,
 )

@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:
-        print(f"There is no command {name!r}: choose one of {', '.join(COMMANDS)}.", file=sys.stderr)
+        print(
+            f"There is no command {name!r}: choose one of {', '.join(COMMANDS)}.", file=sys.stderr
+        )
         return 2
     module = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
     return module.main(rest) or 0

@@ -2,22 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-
-@contextmanager
-def standard_error_silenced() -> Iterator[None]:
-    """Discard what this process writes to standard error, C and C++ libraries included."""
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as null:
-        os.dup2(null.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
+from .silence import standard_error_silenced
 
 if "tensorflow" not in sys.modules:  # whoever imported it has seen the messages already
     # Of what it writes later, while a model runs, errors of its own optimisers would be shown,

@@ -1,53 +1,54 @@
-"""Arrange labelled photos for training: data/train, data/validation, data/test, a folder per class.
+"""Arrange labelled images for training: data/train, data/validation, data/test, a folder per class.
 
-    python data_separator.py SOURCE [--output data] [--split 80 10 10] [--seed 0]
+    debugcnn separate SOURCE [--output data] [--split 80 10 10] [--seed 0]
                              [--copy] [--dry-run] [--download]
 
 SOURCE is Kaggle's dogs-vs-cats.zip or train.zip, Microsoft's kagglecatsanddogs_5340.zip, the
 unpacked folder of any of them, or any folder or zip with one folder per class. It is never changed.
 
-From top to bottom, the script
-1. lists every file, also those inside zips, and reads off its class;
-2. leaves out what cannot be trained on, and photos that are there twice: a duplicate in the test
-   set makes a model look better than it is (photo_checks.py tells how they are found);
-3. splits each class by the hash of its photos;
+From top to bottom, the program
+1. lists every file, also those inside zips, and derives its class from its path;
+2. leaves out what cannot be trained on, and images that are there twice: a duplicate in the test
+   set makes a model look better than it is (files/duplicates.py explains how they are found);
+3. splits each class by the hash of its images;
 4. builds the result in a hidden folder and renames it once, so that it appears whole or not at all.
    (A run that is killed leaves its folder .unfinished-by-data_separator-*. It can be deleted.)
 
 manifest.csv, in the result, has a row for every file: source, class, split (empty when left out),
-reason (empty when kept), note, and the photo's name in the result.
+reason (empty when kept), note, and the image's name in the result.
 """
 
 import argparse
 import csv
 import hashlib
 import io
-import mmap
 import os
 import re
 import socket
-import struct
 import sys
 import tempfile
-import zipfile
-import zlib
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 from tqdm import tqdm
 
-from debugcnn.files.intact import Photo, PhotoError, as_png, group_duplicates, image_format, inspect
+from .files.archives import UNREADABLE, ArchiveError, zip_entries
+from .files.decoding import MAX_PIXELS
+from .files.duplicates import ImageFacts, group_duplicates
+from .files.intact import ImageError, as_png, image_format, inspect
+from .silence import standard_error_silenced
 
 SPLITS = ("train", "validation", "test")
 UNFINISHED = ".unfinished-by-data_separator-"  # how hidden folders begin
-UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, struct.error)  # what File.read raises
 
 
 @dataclass
@@ -59,7 +60,7 @@ class File:
     read: Callable[[], bytes] | None  # None: a link to a folder, a pipe, a device
     path: str = ""  # where it can be linked from; empty inside a zip
     label: str = ""
-    photo: Photo | None = None  # None: it cannot be trained on
+    facts: ImageFacts | None = None  # None: it cannot be trained on
     split: str = ""
     reason: str = ""
     note: str = ""
@@ -69,15 +70,18 @@ class File:
 # 1. The files and their classes
 
 SPLIT_NAME = re.compile(r"train(ing)?|val(id(ation)?)?|test(ing)?\d*", re.IGNORECASE)
-PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # how entries of a zip may be
 
 
-def find_files(source, output):
-    """Every file of a folder or zip, sorted by path, with its class. OUTPUT is passed over."""
+def find_files(source: Path, output: Path, closing: ExitStack) -> list[File]:
+    """Every file of a folder or zip, sorted by path, with its class. OUTPUT is passed over.
+
+    Files in zips can be read until `closing` closes the zips. Raises ArchiveError for a bad zip,
+    OSError for a folder that cannot be listed. Exits if there is no source.
+    """
     if source.is_dir():
-        files = list(folder_files(source, output))
+        files = list(folder_files(source, output, closing))
     elif source.is_file():
-        files = list(zip_files(partial(map_file, source), source.name))
+        files = [File(*entry) for entry in zip_entries(source, source.name, closing)]
     else:
         sys.exit(f"{source} does not exist: give a zip or a folder, or add --download.")
     folders = {clean(folder) for file in files for folder in file.source.split("/")[:-1]}
@@ -88,8 +92,8 @@ def find_files(source, output):
     return sorted(files, key=lambda file: file.source)
 
 
-def class_of(source, splits=()):
-    """Kaggle's cat.0.jpg is a cat; otherwise the folder that a photo lies in names its class."""
+def class_of(source: str, splits: Collection[str] = ()) -> str:
+    """Kaggle's cat.0.jpg is a cat; otherwise the folder of an image names its class."""
     *folders, name = source.split("/")
     kaggle = re.fullmatch(r"(cat|dog)\.\d+\.jpe?g", name, re.IGNORECASE)
     label = kaggle[1] if kaggle else clean((folders or [""])[-1])
@@ -98,12 +102,12 @@ def class_of(source, splits=()):
     return {"cat": "cats", "dog": "dogs"}.get(label.lower().removesuffix("s"), label)
 
 
-def clean(name):
+def clean(name: str) -> str:
     """A name that every file system can store, without the .zip of a zipped folder."""
     return re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", re.sub(r"(?i)\.zip$", "", name))[:100].rstrip(". ")
 
 
-def folder_files(folder, output):
+def folder_files(folder: Path, output: Path, closing: ExitStack) -> Iterator[File]:
     """The files below a folder, without links to folders. Raises OSError on one it cannot list."""
 
     def fail(error):
@@ -121,47 +125,10 @@ def folder_files(folder, output):
             if not path.is_file():
                 yield File(source, 0, None)
             elif path.suffix.lower() == ".zip":
-                yield from zip_files(partial(map_file, path), source, source + "/")
+                for entry in zip_entries(path, source, closing, source + "/"):
+                    yield File(*entry)
             else:
                 yield File(source, path.stat().st_size, path.read_bytes, str(path))
-
-
-def map_file(path):
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def zip_files(read, name, prefix=""):
-    """Files of the zip that READ gives as a buffer, and of zips inside it. Exits if it is damaged.
-
-    They are read where they lie. Nothing is ever written to a path that an archive names.
-    """
-    try:
-        view = read()
-        file = io.BytesIO(view) if isinstance(view, bytes) else view
-        infos = zipfile.ZipFile(file).infolist()
-    except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, NotImplementedError) as error:
-        sys.exit(f"{name} is not a whole zip archive ({error}): get it again.")
-    for info in infos:
-        source = prefix + info.filename.replace("\\", "/")
-        if info.flag_bits & 1 or info.compress_type not in PACKED:
-            sys.exit(f"{name} is encrypted or packed in a rare way: give it unpacked.")
-        if source.lower().endswith(".zip"):
-            yield from zip_files(partial(unpack, view, info), source, source + "/")
-        elif not source.endswith("/"):
-            yield File(source, info.file_size, partial(unpack, view, info))
-
-
-def unpack(view, info):
-    """The bytes of one entry, from any thread. (ZipFile.read takes several times as long.)"""
-    names, extra = struct.unpack_from("<26xHH", view, info.header_offset)
-    begin = info.header_offset + 30 + names + extra
-    data = view[begin : begin + info.compress_size]
-    if info.compress_type == zipfile.ZIP_DEFLATED:
-        data = zlib.decompress(data, -zlib.MAX_WBITS)
-    if zlib.crc32(data) != info.CRC:
-        raise zipfile.BadZipFile(f"{info.filename} is damaged in the archive")
-    return data
 
 
 # 2. What is left out
@@ -169,34 +136,34 @@ def unpack(view, info):
 MAX_BYTES = 2**28  # of a file: no photo is larger, and each core holds one in memory
 
 
-def check(file):
-    """Fill in a file's photo, or the reason why it is left out."""
+def check(file: File, max_pixels: int = MAX_PIXELS) -> None:
+    """Fill in a file's facts, or the reason why it is left out."""
     try:
         if file.read is None:
-            raise PhotoError("not a plain file")
+            raise ImageError("not a plain file")
         if file.size == 0:
-            raise PhotoError("empty")
+            raise ImageError("empty")
         if file.size > MAX_BYTES:
-            raise PhotoError("too large")
+            raise ImageError("too large")
         data = file.read()
         kind = image_format(data)
         if not file.label:
-            raise PhotoError("no label")
-        file.photo = inspect(data, kind)
-        file.note = file.photo.note
-    except PhotoError as error:
+            raise ImageError("no label")
+        file.facts = inspect(data, kind, max_pixels)
+        file.note = file.facts.note
+    except ImageError as error:
         file.reason = str(error)
     except UNREADABLE:
         file.reason = "unreadable"
 
 
-def leave_out_duplicates(files):
-    """Keep one photo of a group with one label and none of a group with two. Returns the kept."""
+def leave_out_duplicates(files: Sequence[File]) -> list[File]:
+    """Keep one image of a group with one label and none of a group with two. Returns the kept."""
     kept = []
-    for indices in group_duplicates([file.photo for file in files]) if files else ():
+    for indices in group_duplicates([file.facts for file in files]):
         group = [files[i] for i in indices]
         best, *duplicates = sorted(
-            group, key=lambda file: (-file.photo.pixels, file.photo.sha256, file.source)
+            group, key=lambda file: (-file.facts.pixels, file.facts.sha256, file.source)
         )
         if len({file.label for file in group}) == 1:
             kept.append(best)
@@ -212,53 +179,64 @@ def leave_out_duplicates(files):
 # 3. The split
 
 
-def assign(kept, shares, seed):
-    """Give each kept photo its split and its name in the result. Exits without two classes."""
+def assign(kept: Sequence[File], shares: Sequence[Fraction], seed: int) -> None:
+    """Give each kept image its split and its name in the result.
+
+    Exits without two classes, or if a file system may take two of them for one.
+    """
     classes = defaultdict(list)
     for file in kept:
         classes[file.label].append(file)
     if len(classes) < 2:
         sys.exit(
-            f"Two classes or more are needed, but the photos are of {len(classes)}"
+            f"Two classes or more are needed, but the images are of {len(classes)}"
             f" ({', '.join(classes) or 'none'}): make one folder per class."
         )
+    folders = defaultdict(list)
+    for label in sorted(classes):
+        folders[unicodedata.normalize("NFC", label).casefold()].append(label)
+    if alike := next((labels for labels in folders.values() if len(labels) > 1), None):
+        sys.exit(
+            f"The classes {' and '.join(alike)} differ only by case, and Windows and macOS store "
+            "them in one folder: rename one, or put their images together."
+        )
     for files in classes.values():
-        splits = split_of([file.photo.sha256 for file in files], shares, seed)
+        splits = split_of([file.facts.sha256 for file in files], shares, seed)
         names = Counter(result_name(file).lower() for file in files)
         for file in files:
             name = result_name(file)
             if names[name.lower()] > 1:
-                name = f"{file.photo.sha256[:16]}-{name}"
-            file.split = splits[file.photo.sha256]
+                name = f"{file.facts.sha256[:16]}-{name}"
+            file.split = splits[file.facts.sha256]
             file.name = f"{file.split}/{file.label}/{name}"
 
 
-def split_of(hashes, shares, seed):
+def split_of(hashes: Collection[str], shares: Sequence[Fraction], seed: int) -> dict[str, str]:
     """{hash: split}. Sorted by a seeded hash and cut at the shares, the counts are exact; neither
-    machine nor order matters, and adding photos moves only those that lie near a cut."""
+    machine nor order matters, and adding images moves only those that lie near a cut."""
     keyed = sorted(hashes, key=lambda h: hashlib.sha256(f"{seed}:{h}".encode()).digest())
     sums = [sum(shares[:k]) for k in range(4)]
     cuts = [int(len(keyed) * part / sums[3] + Fraction(1, 2)) for part in sums]
     return {h: name for name, (a, b) in zip(SPLITS, pairwise(cuts)) for h in keyed[a:b]}
 
 
-def result_name(file):
-    """The photo's own name, with a suffix that Keras lists and that fits a converted photo."""
+def result_name(file: File) -> str:
+    """The image's own name, with a suffix that Keras lists and that fits a converted image."""
     stem, suffix = os.path.splitext(file.source.rpartition("/")[2])
     if file.note or suffix.lower() not in (".jpg", ".jpeg", ".png"):
-        suffix = file.photo.suffix
-    return (clean(stem) or file.photo.sha256[:16]) + suffix
+        suffix = file.facts.suffix
+    return (clean(stem) or file.facts.sha256[:16]) + suffix
 
 
 # 4. The result
 
 
-def hidden_folder(beside):
+def hidden_folder(beside: Path) -> tempfile.TemporaryDirectory:
     """A hidden folder beside a path. It goes with what is in it, unless the run is killed."""
     return tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=beside.absolute().parent)
 
 
-def build(kept, manifest, output, copy):
+def build(kept: Sequence[File], manifest: bytes, output: Path, copy: bool) -> None:
     """Write everything to a hidden folder beside OUTPUT, then rename it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with hidden_folder(output) as hidden:
@@ -276,7 +254,8 @@ def build(kept, manifest, output, copy):
             check_same(kept, manifest, output)  # another run was faster
 
 
-def write(file, folder, copy):
+def write(file: File, folder: Path, copy: bool) -> None:
+    """Link or copy an image into the result, converted where its note says so."""
     target = f"{folder}/{file.name}"
     if file.path and not (copy or file.note or os.path.islink(file.path)):
         try:
@@ -288,12 +267,12 @@ def write(file, folder, copy):
         out.write(as_png(data) if file.note else data)
 
 
-def check_same(kept, manifest, output):
+def check_same(kept: Sequence[File], manifest: bytes, output: Path) -> None:
     """A result that is there already is left alone, whether it is the wanted one or not."""
     if Path(output, "manifest.csv").read_bytes() != manifest:
         sys.exit(f"{output} holds another result: remove it or give another --output.")
     if not all(Path(output, file.name).is_file() for file in kept):
-        sys.exit(f"Photos are missing from {output}: remove it and run this again.")
+        sys.exit(f"Images are missing from {output}: remove it and run this again.")
 
 
 # Microsoft's archive
@@ -305,18 +284,20 @@ ARCHIVE_URL = (
 ARCHIVE_SHA256 = "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9"
 
 
-def download(target):
+TIMEOUT = 60  # seconds; else a dead line is waited for without end
+
+
+def download(target: Path) -> None:
     """Fetch the archive to TARGET, whole or not at all. Exits if it cannot be had."""
     if target.exists():
         with open(target, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == ARCHIVE_SHA256:
                 return
         sys.exit(f"{target} is not Microsoft's archive: give a SOURCE to download to.")
-    with quiet():
+    with standard_error_silenced():
         import keras  # takes seconds
 
-    socket.setdefaulttimeout(60)  # seconds; else a dead line is waited for without end
-    with hidden_folder(target) as hidden:
+    with hidden_folder(target) as hidden, socket_timeout(TIMEOUT):
         options = {"file_hash": ARCHIVE_SHA256, "cache_subdir": hidden}
         try:
             archive = keras.utils.get_file(target.name, ARCHIVE_URL, **options)
@@ -325,37 +306,67 @@ def download(target):
         os.rename(archive, target)
 
 
+@contextmanager
+def socket_timeout(seconds: float) -> Iterator[None]:
+    """Connections that are opened meanwhile give up after so long without an answer."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 # All together
 
 
-def arrange(source, output, shares, seed, copy, dry_run):
-    """All four steps. Returns a summary. Exits with a sentence if the input cannot be used."""
+def arrange(
+    source: Path,
+    output: Path,
+    shares: Sequence[Fraction] = (Fraction(80), Fraction(10), Fraction(10)),
+    seed: int = 0,
+    copy: bool = False,
+    dry_run: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> str:
+    """All four steps. Returns a summary.
+
+    Exits with a sentence if the input cannot be used. Raises ArchiveError for a bad zip, OSError
+    for a source that cannot be read or an output that cannot be written.
+    """
     exists = os.path.lexists(output)
     if exists and not Path(output, "manifest.csv").is_file():
         sys.exit(f"{output} exists and is not a result of this: give another --output.")
-    files = find_files(source, output)
-    with quiet():
-        in_parallel(check, files, "Looking")
-    kept = leave_out_duplicates([file for file in files if file.photo])
-    assign(kept, shares, seed)
+    with ExitStack() as closing:
+        files = find_files(source, output, closing)
+        with standard_error_silenced():  # of damaged images, which the manifest names
+            in_parallel(partial(check, max_pixels=max_pixels), files, "Looking")
+        kept = leave_out_duplicates([file for file in files if file.facts])
+        assign(kept, shares, seed)
+        manifest = manifest_of(files)
+        if dry_run:
+            return summary(files) + "dry run: nothing was written"
+        if exists:
+            check_same(kept, manifest, output)
+        else:
+            build(kept, manifest, output, copy)
+    return summary(files) + f"{output} is complete, with every file's fate in its manifest.csv"
+
+
+def manifest_of(files: Sequence[File]) -> bytes:
+    """The manifest.csv of all files."""
     rows = [("source", "class", "split", "reason", "note", "file")]
     rows += [(f.source, f.label, f.split, f.reason, f.note, f.name) for f in files]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    manifest = text.getvalue().encode("utf-8", "surrogateescape")
-    if dry_run:
-        return summary(files) + "dry run: nothing was written"
-    if exists:
-        check_same(kept, manifest, output)
-    else:
-        build(kept, manifest, output, copy)
-    return summary(files) + f"{output} is complete, with every file's fate in its manifest.csv"
+    return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def in_parallel(function, items, title):
+def in_parallel(function: Callable[[File], None], items: Sequence[File], title: str) -> None:
     """Call a function on all items, on all cores: its work is done outside Python's lock."""
     parts = [items[i : i + 64] for i in range(0, len(items), 64)]
     with (
+        one_opencv_thread(),
         tqdm(total=len(items), desc=title, unit=" files", file=sys.stdout, disable=None) as bar,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
@@ -364,19 +375,18 @@ def in_parallel(function, items, title):
 
 
 @contextmanager
-def quiet():
-    """Hide what libraries print: of damaged photos, which the manifest names, and of GPUs."""
-    screen = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+def one_opencv_thread() -> Iterator[None]:
+    """While all cores are busy, more threads would only wait for one another."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     try:
         yield
     finally:
-        os.dup2(screen, 2)
-        os.close(screen)
+        cv2.setNumThreads(before)
 
 
-def summary(files):
+def summary(files: Sequence[File]) -> str:
+    """What became of the files, in counts."""
     kept = Counter((file.split, file.label) for file in files if file.split)
     left = Counter(file.reason for file in files if file.reason)
     converted = sum(bool(file.split and file.note) for file in files)
@@ -390,29 +400,35 @@ def summary(files):
     return "\n".join(lines) + "\n"
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command. Exits with a sentence if nothing could be written."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "source",
         type=Path,
         nargs="?",
         default=Path(ARCHIVE_URL).name,
-        help="a zip or folder of labelled photos (%(default)s)",
+        help="a zip or folder of labelled images (%(default)s)",
     )
     parser.add_argument("--output", type=Path, default=Path("data"), help="a new folder (data)")
     shares = {"metavar": ("TRAIN", "VALIDATION", "TEST"), "default": [Fraction(80), 10, 10]}
     parser.add_argument("--split", type=Fraction, nargs=3, help="shares (80 10 10)", **shares)
     parser.add_argument("--seed", type=int, default=0, help="another seed, another split")
-    parser.add_argument("--copy", action="store_true", help="copy photos, never link them")
+    parser.add_argument("--copy", action="store_true", help="copy images, never link them")
     parser.add_argument("--dry-run", action="store_true", help="write nothing, say what would be")
     parser.add_argument("--download", action="store_true", help="first fetch Microsoft's archive")
+    most = {"type": float, "metavar": "MILLIONS", "default": MAX_PIXELS / 1e6}
+    parser.add_argument("--megapixels", help="leave out larger images (%(default)g)", **most)
     args = parser.parse_args(arguments)
     if min(args.split) < 0 or not sum(args.split):
         parser.error("--split takes three shares, none negative, such as 80 10 10")
+    options = args.split, args.seed, args.copy, args.dry_run, int(args.megapixels * 1e6)
     try:
         if args.download and not args.dry_run:
             download(args.source)
-        print(arrange(args.source, args.output, args.split, args.seed, args.copy, args.dry_run))
+        print(arrange(args.source, args.output, *options))
+    except ArchiveError as error:
+        sys.exit(f"{error}.")
     except (*UNREADABLE, MemoryError) as error:
         sys.exit(f"{str(error) or 'Out of memory'}: nothing was written to {args.output}.")
     except KeyboardInterrupt:

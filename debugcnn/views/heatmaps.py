@@ -12,7 +12,7 @@ from .last_map import last_map
 from .methods import Layer, Output, Target, ValueRange, method
 from .predictions import adds_up, choose_output, class_logits, classifier_head, logits_of
 from .receptive_fields import as_map, map_of, trace_axes
-from .targets import checked_targets, predicted_class
+from .targets import checked_targets, predicted_class, target_logits
 from .tracing import check_images, find, in_batches, layer_key, record
 
 Combine = Callable[[tf.Tensor, tf.Tensor], Any]  # of activation maps and gradients
@@ -227,7 +227,7 @@ def combine_evidence(
         # The gradient of one position can be too small for float16, so it is multiplied by how many
         # there are.
         positions = place.rows.size * place.columns.size
-        logit = positions * tf.gather(logits, targets_of_batch, batch_dims=1)
+        logit = positions * target_logits(logits, targets_of_batch)
         gradients = tf.gradients(logit, tensor)[0]
         if gradients is None:
             raise ValueError(f"Layer {name!r} has no effect on the model's prediction.")

@@ -11,7 +11,7 @@ from .heatmaps import evidence
 from .methods import Baseline, Layer, Output, Target, ValueRange, method
 from .pixel_gradients import at_least_one, check_no_layer
 from .predictions import choose_output, class_logits, logits_of
-from .targets import logits_and_targets, targets_of
+from .targets import logits_and_targets, target_logits, targets_of
 from .tracing import BATCH, check_images, in_batches, record
 
 
@@ -215,7 +215,7 @@ def masked_logits(
         masked = fill_of_batch + visible * (tf.cast(batch, tf.float32) - fill_of_batch)
         prediction = choose_output(model, record(model, masked)[0], output)
         logits = class_logits(logits_of(prediction)[0])
-        return tf.gather(logits, targets_of_batch, batch_dims=1)
+        return target_logits(logits, targets_of_batch)
 
     count = len(masks)
     images, fill = (np.broadcast_to(a, (count, *a.shape[1:])) for a in (images, fill))

@@ -10,7 +10,7 @@ import tensorflow as tf
 from .baselines import baseline_fill, blurred
 from .methods import Baseline, Layer, Output, Target, ValueRange, method
 from .predictions import choose_output, class_logits, classifier_head, logits_of
-from .targets import checked_targets, predicted_class, targets_of
+from .targets import checked_targets, predicted_class, target_logits, targets_of
 from .tracing import check_gradient, check_images, in_batches, record
 from .value_ranges import limits
 
@@ -212,7 +212,7 @@ def _gradients(model, images, targets, output, guided=False, predicted=False):
             targets_of_batch = predicted_class(prediction, logits, head)
         logits = class_logits(logits)
         # The effect of a pixel of 0 to 255 on the logit is too small for float16.
-        logit = SCALE * tf.gather(logits, targets_of_batch, batch_dims=1)
+        logit = SCALE * target_logits(logits, targets_of_batch)
         by_pixel = tf.gradients(logit, batch)[0]
         if by_pixel is None:
             raise ValueError(f"No gradient of model {model.name!r} reaches the image.")

@@ -19,6 +19,12 @@ def predicted_class(prediction: tf.Tensor, logits: tf.Tensor, head: str | None) 
     return tf.argmax(tf.where(highest, logits, -np.inf), 1, tf.int32)
 
 
+def target_logits(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """(n,): of each row of `logits` (n, classes) that of its class in `targets` (n,)."""
+    rows = tf.range(tf.shape(logits)[0])
+    return tf.gather_nd(logits, tf.stack([rows, targets], 1))  # quicker to trace than tf.gather
+
+
 def logits_and_targets(
     model: keras.Model, images: np.ndarray, target: Target, output: Output
 ) -> tuple[np.ndarray, np.ndarray]:

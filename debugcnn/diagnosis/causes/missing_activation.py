@@ -43,7 +43,7 @@ def missing_activation(case) -> Evidence:
     return Evidence(count, message, suspicious=0 < few <= MAX_FORGOTTEN)
 
 
-@missing_activation.measurement()
+@missing_activation.measurement(after=("output_head:output_head",))
 def activation_inserted(case) -> Evidence:
     """Whether predictions are better with an activation put in."""
     return case.search_evidence("missing_activation")
