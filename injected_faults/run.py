@@ -1,244 +1,150 @@
-"""Plant every fault of `faults.py`, examine it, and count what `diagnose.py` says.
+"""Inject every fault, diagnose the model, and count how often the diagnosis is correct.
 
-    python injected_faults/run.py [NAME ...] [--data data] [--peers]
+    python -m injected_faults.run [NAME ...] [--data data]
 
-`--data` is a result of data_separator.py. Nets are trained on photos of its train split, and
-examined on photos of its validation split; the test split is not touched. Nets are kept in
-injected_faults/work, and what was found in injected_faults/results.json, so that a run that was stopped goes on. It takes
-about two hours on two processor cores. `--peers` asks what people would use instead, too, about the
-development half; it needs injected_faults/requirements.txt. Those that are named are examined again: " / " is
-in all names.
+`--data` is a folder that data_separator.py wrote. Models are trained on images of its train split
+and examined on images of its validation split; the test split is not touched. Trained models stay
+in injected_faults/work and results in injected_faults/results.json: interrupted runs resume, and
+finished instances are skipped. Instances whose names contain a NAME are examined again; " / " is in
+all names. A run from the start takes about two hours on two processor cores.
 """
 
 import argparse
-import json
-import os
-import platform
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import debugcnn
+from debugcnn.hardware import hardware
 
-import debugcnn.quiet
-import keras
-import numpy as np
+from . import experiments, models, results, tables
+from .experiments import Experiment, Inject
+from .faults import FAULTS, Fault
 
-import diagnose
-from injected_faults import faults, nets, peers, tables
-
-HERE = Path(__file__).parent
-RESULTS = HERE / "results.json"
-WORK = HERE / "work"
-SHOWN = HERE / "models"
-MODELS = {
-    "upright": HERE.parent / "models" / "upright.keras",
-    "shapes": HERE.parent / "examples" / "shapes.keras",
-}
-EACH, EXAMINED = 2500, 250  # photos of each class, trained on and examined
-BUILDS = {  # and how many epochs a sound net is trained
-    "normalised": (nets.normalised, 8),
-    "classic": (nets.classic, 10),
-    "residual": (nets.residual, 10),
-    "digits": (nets.ten_digits, 30),
-}
-KEPT = {  # nets that DebuggingCNN.ipynb shows
-    "sound": "sound / normalised 0",
-    "marked": "a mark on all dogs / normalised 0",
+SHOWN = Path(__file__).parent / "models"
+IN_NOTEBOOK = {  # models that DebuggingCNN.ipynb shows
+    "healthy": "healthy / normalised 0",
+    "marked": "mark on all dogs / normalised 0",
     "one_unit": "softmax on a single unit / normalised 0",
-    "by_heart": "200 photos, by heart / classic 0",
+    "memorized": "200 images, memorized / classic 0",
 }
-SEEDS = (0, 1)  # of the half on which limits were set
-DEVELOPED = (
-    ("normalised", 0),
-    ("classic", 1),
-    ("upright", 0),
-    ("digits", 0),
-)  # sound nets of that half
-HELD_OUT = (("residual", 3), ("classic", 4))  # of the other half
+SEEDS = (0, 1)  # of the development half, on which limits were set
+DEVELOPED = (("normalised", 0), ("classic", 1), ("upright", 0), ("digits", 0))  # healthy, of it
+HELD_OUT = (("residual", 3), ("classic", 4))  # models and seeds of the other half
 
 
-class Bench:
-    """The photos of an instance, and how its nets are trained. `which` photos of each class are
-    examined: how many, after how many others.
-    """
+@dataclass(frozen=True)
+class Instance:
+    """A fault, or none, in one model: the arguments of an `Experiment`, and what is accepted."""
 
-    def __init__(self, name, data, seed, net, sample=0):
-        self.name, self.data, self.seed, self.net = name, data, seed, net
-        self.build, self.epochs = BUILDS.get(net, (None, None))
-        self.which = (EXAMINED // 2 if net == "upright" else EXAMINED), 0
-        self.which = self.which[0], sample * self.which[0]
-        self.train, (self.photos, self.labels) = self._read(data, seed * EACH)
-        self.photos = np.float32(self.photos)
-        self.value_range = (0, 255) if net == "upright" else (0, 1)
-        self.curve = None
-
-    def _read(self, data, first):
-        count, skip = self.which
-        if self.net == "shapes":
-            return nets.drawn("training", 500), nets.drawn("held out", 2 * count, 2 * skip)
-        if self.net == "digits":
-            return nets.digits(1000), nets.digits(398, 1000 + 398 * (skip // count % 2))
-        side = 176 if self.net == "upright" else nets.SIDE
-        each = 50 if self.net == "upright" else EACH
-        train = nets.read(data, "train", each, first % 7500, side)
-        examined = nets.read(data, "validation", count, skip, side)
-        return train, examined
-
-    def large(self):
-        """The examined photos (n, 180, 180, 3) as they are in the files."""
-        return nets.read(self.data, "validation", *self.which, 180)[0]
-
-    def fit(self, build, photos, labels, epochs=None, held=None, name=None, **options):
-        """A net that is trained, or was: its file and its curve lie in injected_faults/work."""
-        file = file_of(name or self.name)
-        if not file.exists():
-            keras.utils.set_random_seed(self.seed)
-            net = build()
-            held = self.photos if held is None else np.float32(held[0])
-            held = debugcnn.from_pixels(held, self.value_range), self.labels
-            epochs = self.epochs if epochs is None else epochs
-            options |= {"scale": 255 / self.value_range[1], "seed": self.seed, "held": held}
-            curve = nets.train(net, photos, labels, epochs, **options) if epochs else None
-            WORK.mkdir(exist_ok=True)
-            file.with_suffix(".json").write_text(json.dumps(curve))
-            net.save(file.with_suffix(".partial.keras"))
-            os.replace(file.with_suffix(".partial.keras"), file)
-        self.curve = json.loads(file.with_suffix(".json").read_text())
-        return debugcnn.load_model(file)
-
-    def sound(self):
-        """The sound net of this kind and seed, trained or loaded."""
-        if self.net in MODELS:
-            return debugcnn.load_model(MODELS[self.net])
-        return self.fit(self.build, *self.train, name=f"sound / {self.net} {self.seed}")
+    name: str
+    half: str
+    kind: str
+    expected: frozenset[str]
+    inject: Inject
+    model_name: str
+    seed: int
+    sample: int
+    retrains: bool = False
 
 
-def examined(bench, given):
-    """What diagnose finds, in short."""
-    report = diagnose.diagnose(
-        given["model"],
-        given.get("photos", bench.photos),
-        given.get("labels", bench.labels),
-        train=given.get("train"),
-        value_range=given.get("value_range", bench.value_range),
-        ways=given.get("ways"),
-    )
-    named = [f.cause for f in report["findings"] if f.verdict == "fault"]
-    hints = [f.cause for f in report["findings"] if f.verdict == "suspicious"]
-    return {"named": named, "suspicious": hints, "accuracy": report["accuracy"]}
-
-
-def asked_of_peers(bench, given):
-    """What the peers say, in short: {tool: [[rule, [cause, ...]], ...]}."""
-    photos = given.get("photos", bench.photos)
-    value_range = given.get("value_range", bench.value_range)
-    train = given.get("train")
-    said = peers.says(
-        given["model"],
-        debugcnn.from_pixels(photos, value_range),
-        photos,
-        given.get("labels", bench.labels),
-        train=train,
-        train_images=train and debugcnn.from_pixels(np.float32(train[0]), bench.value_range),
-        curve=bench.curve,
-    )
-    return {
-        tool: [[one["rule"], sorted(one["causes"])] for one in rules]
-        for tool, rules in said.items()
-    }
-
-
-def instances():
-    """(name, half, kind, right answers, plant, net, seed, sample) of all faults and sound nets."""
-    for i, (fault, (kind, causes, plant, count)) in enumerate(faults.FAULTS.items()):
-        upright = kind == "upright" or causes == {"label_noise"}
-        for seed in SEEDS[:count]:
-            net = "classic" if seed == 1 or (trains(kind, plant) and count == 1) else "normalised"
-            net = "upright" if upright else "normalised" if kind == "statistics" else net
-            yield f"{fault} / {net} {seed}", "development", kind, causes, plant, net, seed, 0
-        held = [("upright", 3)] if upright else HELD_OUT
-        held = [(net, seed) for net, seed in held if kind != "statistics" or net != "classic"]
-        if trains(kind, plant):
-            held = [] if count else [held[i % len(held)]]
-        for net, seed in held:
-            sample = 2 if not upright else seed
-            yield f"{fault} / {net} {seed}", "held out", kind, causes, plant, net, seed, sample
-    sound = [(net, seed, "development", (0, 1)) for net, seed in DEVELOPED]
-    sound += [("upright", 0, "held out", (2, 3))]
-    sound += [(net, seed, "held out", (2, 3)) for net, seed in HELD_OUT]
-    sound += [("shapes", 0, "held out", (0, 1))]
-    for net, seed, half, samples in sound:
+def instances() -> Iterator[Instance]:
+    """All instances: every fault in several models, then the healthy models."""
+    for number, (name, fault) in enumerate(FAULTS.items()):
+        for model_name, seed in _development(fault):
+            yield _instance(name, fault, "development", model_name, seed, sample=0)
+        for model_name, seed in _held_out(fault, number):
+            sample = seed if model_name == "upright" else 2
+            yield _instance(name, fault, "held out", model_name, seed, sample)
+    healthy = [(model, "development", (0, 1)) for model in DEVELOPED]
+    healthy += [(model, "held out", (2, 3)) for model in (("upright", 0), *HELD_OUT)]
+    healthy += [(("shapes", 0), "held out", (0, 1))]
+    for (model_name, seed), half, samples in healthy:
         for sample in samples:
-            name = f"sound / {net} {seed}, sample {sample}"
-            yield name, half, "sound", set(), nothing, net, seed, sample
+            name = f"healthy / {model_name} {seed}, sample {sample}"
+            nothing = frozenset(), experiments.healthy
+            yield Instance(name, half, "healthy", *nothing, model_name, seed, sample)
 
 
-def nothing(bench, net):
-    """Nothing is wrong; a fifth of the photos that it was trained on is given, too."""
-    return dict(model=net, train=tuple(part[::5] for part in bench.train))
+def _instance(name, fault, half, model_name, seed, sample):
+    name = f"{name} / {model_name} {seed}"
+    what = fault.kind, fault.expected, fault.inject
+    return Instance(name, half, *what, model_name, seed, sample, fault.retrains)
 
 
-def trains(kind, plant):
-    """Whether a fault is planted by training, and so given what builds a net."""
-    return kind == "trained" or plant.__qualname__.startswith("cue")
+def _development(fault: Fault) -> list[tuple[str, int]]:
+    only_one = fault.retrains and fault.runs == 1
+    any_model = {seed: "classic" if seed == 1 or only_one else "normalised" for seed in SEEDS}
+    return [(fault.model or any_model[seed], seed) for seed in SEEDS[: fault.runs]]
 
 
-def file_of(name):
-    return WORK / f"{name}.keras".replace(" / ", ", ").replace(" ", "_")
+def _held_out(fault: Fault, number: int) -> Sequence[tuple[str, int]]:
+    if fault.retrains:  # one training each, of either model in turn
+        return [] if fault.runs else [HELD_OUT[number % len(HELD_OUT)]]
+    if fault.model == "upright":
+        return [("upright", 3)]
+    # Of the models of this half, the residual one has batch normalisation.
+    return HELD_OUT[:1] if fault.model == "normalised" else HELD_OUT
 
 
-def keep():
-    """Copy the nets that are shown, without their optimizers, and their curves."""
+def examine(instance: Instance, data: str) -> results.Result:
+    """Inject the fault of an instance, and diagnose the model."""
+    experiment = Experiment(
+        instance.name, data, instance.seed, instance.model_name, instance.sample
+    )
+    base = experiment.build if instance.retrains else experiment.healthy_model()
+    report = debugcnn.diagnose(**experiment.arguments() | instance.inject(experiment, base))
+    suspicious = [f.cause for f in report.findings if f.verdict == "suspicious"]
+    return results.Result(
+        instance.kind,
+        instance.half,
+        sorted(instance.expected),
+        [finding.cause for finding in report.faults],
+        suspicious,
+        report.accuracy,
+    )
+
+
+def keep_models() -> None:
+    """Copy the models that DebuggingCNN.ipynb shows, without optimizers, and their curves."""
     SHOWN.mkdir(exist_ok=True)
-    for short, name in KEPT.items():
-        file, shown = file_of(name), SHOWN / f"{short}.keras"
+    for short, name in IN_NOTEBOOK.items():
+        file, shown = experiments.file_of(name), SHOWN / f"{short}.keras"
         if file.exists():
-            net = debugcnn.load_model(file)
+            model = debugcnn.load_model(file)
             known = shown.exists() and debugcnn.model_digest(debugcnn.load_model(shown))
-            if known == debugcnn.model_digest(net):
-                continue
-            alone = keras.models.clone_model(net)
-            alone.set_weights(net.get_weights())
-            alone.save(shown)
-            shutil.copy(file.with_suffix(".json"), SHOWN / f"{short}.json")
+            if known != debugcnn.model_digest(model):
+                models.without_optimizer(model).save(shown)
+                shutil.copy(file.with_suffix(".json"), SHOWN / f"{short}.json")
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", help="faults whose names hold one of these")
-    parser.add_argument("--data", default="data", help="a result of data_separator.py (data)")
-    parser.add_argument("--peers", action="store_true", help="ask cleanlab and others, too")
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m injected_faults.run", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("names", nargs="*", help="examine instances with these in their names")
+    parser.add_argument("--data", default="data", help="a folder of data_separator.py (data)")
     args = parser.parse_args(arguments)
     if not Path(args.data, "train", "cats").is_dir():
-        sys.exit(f"{args.data} is no result of data_separator.py: run that first.")
-    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"instances": {}}
-    for name, half, kind, causes, plant, net, seed, sample in instances():
-        found = dict(results["instances"].get(name, {}))
+        sys.exit(f"{args.data} was not written by data_separator.py: run that first.")
+    known = results.read().instances
+    every = list(instances())
+    for instance in every:
         if args.names:
-            if not any(part in name for part in args.names):
-                continue
-            found.pop("named", None)  # examined again
-        asked = args.peers and half == "development"
-        if "named" in found and ("peers" in found or not asked):
+            wanted = any(part in instance.name for part in args.names)
+        else:
+            wanted = instance.name not in known
+        if not wanted:
             continue
-        bench = Bench(name, args.data, seed, net, sample)
-        given = plant(bench, bench.build if trains(kind, plant) else bench.sound())
-        if "named" not in found:
-            found |= examined(bench, given)
-        if asked:
-            found["peers"] = asked_of_peers(bench, given)
-        found |= {"half": half, "kind": kind, "right": sorted(causes), "seed": seed, "net": net}
-        known = results["instances"] | {name: found}
-        results["instances"] = {each: known[each] for each, *_ in instances() if each in known}
-        right = "right" if tables.first_right(found) else "WRONG"
-        print(f"{right:<7}{name:<55}{', '.join(found['named'])}", flush=True)
-        results["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-        partial = RESULTS.with_suffix(".partial")
-        partial.write_text(json.dumps(results, indent=1) + "\n")
-        os.replace(partial, RESULTS)
-    tables.write(results)
-    keep()
+        result = known[instance.name] = examine(instance, args.data)
+        in_order = {one.name: known[one.name] for one in every if one.name in known}
+        results.write(results.Results(hardware(), in_order))
+        verdict = "correct" if result.correct else "WRONG"
+        print(f"{verdict:<9}{instance.name:<55}{', '.join(result.faults)}", flush=True)
+    tables.write(results.read())
+    keep_models()
 
 
 if __name__ == "__main__":

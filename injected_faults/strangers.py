@@ -1,29 +1,29 @@
-"""Diagnose nets that people published, and keep what is said without their names.
+"""Diagnose classifiers of cats and dogs that people published; keep the results without names.
 
-    python injected_faults/strangers.py FOLDER [--photos data/validation]
+    python -m injected_faults.strangers FOLDER [--images data/validation]
 
-FOLDER holds .keras and .h5 files of classifiers of the photos, and truth.json, what was established
-of each of them from its program, its weights and by measurement: {file: {"faults": [...]}}. Each is
-given pixels from 0 to 255, as a program that knows nothing of it would. What was found goes into
+FOLDER holds .keras and .h5 files, and truth.json, which lists what was established about each of
+them from its program, its weights and by measurement: {file: {"faults": [...]}}. Each model is fed
+pixels from 0 to 255, as by a program that knows nothing about it. The results go into
 injected_faults/strangers.json, ordered by accuracy.
 """
 
 import argparse
 import json
-import sys
+import os
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-import debugcnn.quiet
-import numpy as np
-
-import diagnose
-from checks import inputs
+import debugcnn
+from debugcnn.__main__ import main as command
+from debugcnn.files.compact_json import write_json
 
 RESULTS = Path(__file__).with_name("strangers.json")
-# What was established, and the causes that are right answers to it.
-RIGHT = {
+COUNT = 500  # images
+# What was established, and the causes that are accepted for it.
+ACCEPTED = {
     "needs_rescale": {"input_scale"},
     "untrained": {"untrained_layer"},
     "class_bias": {"threshold"},
@@ -33,37 +33,50 @@ RIGHT = {
 }
 
 
-def examined(model, photos):
-    """What is said of a net, and how often it is right before and after it is fed otherwise."""
-    given = dict(train=None, value_range=["0", "255"], classes=None, output=None, limit=500)
-    case, *_ = diagnose.case_of(argparse.Namespace(model=model, photos=photos, **given))
-    report = case.report()
-    before = inputs.ask(case.model, *case.given, case.output).argmax(1) == case.labels
+def examine(file: Path, images: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the diagnosis of a model names, and its accuracy before and after the images are fed
+    as the diagnosis says.
+    """
+    model = debugcnn.load_model(file)
+    *size, channels = debugcnn.image_shape(model)
+    pixels, _, labels, _ = debugcnn.load_labelled_images(images, size, COUNT // 2, channels)
+    accuracy = float((debugcnn.probabilities(model, pixels).argmax(1) == labels).mean())
+    with tempfile.TemporaryDirectory() as folder:
+        report_file = Path(folder, "report.json")
+        options = ["--images", str(COUNT), "--json", str(report_file)]
+        command(["diagnose", str(file), str(images), *options])
+        report = json.loads(report_file.read_text())
+
+    def causes(verdict: str) -> list[str]:
+        return [f["cause"] for f in report["findings"] if f["verdict"] == verdict]
+
     return {
-        "photos": len(case.labels),
-        "accuracy": float(np.mean(before)),
-        "accuracy as it should be fed": report["accuracy"],
-        "value_range": str(report["value_range"]),
-        "named": [f.cause for f in report["findings"] if f.verdict == "fault"],
-        "suspicious": [f.cause for f in report["findings"] if f.verdict == "suspicious"],
+        "images": len(labels),
+        "accuracy": accuracy,
+        "fixed_accuracy": report["accuracy"],
+        "value_range": report["value_range"],
+        "faults": causes("fault"),
+        "suspicious": causes("suspicious"),
     }
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("folder", type=Path, help="nets and truth.json")
-    parser.add_argument("--photos", default="data/validation", help="a folder for each class")
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m injected_faults.strangers", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("folder", type=Path, help="models and truth.json")
+    parser.add_argument("--images", default="data/validation", help="a folder for each class")
     args = parser.parse_args(arguments)
-    found = []
+    results = []
     for name, truth in json.loads((args.folder / "truth.json").read_text()).items():
-        one = examined(args.folder / name, args.photos)
-        one["established"] = [fault for fault in truth["faults"] if fault in RIGHT]
-        told = set(one["named"][:2])
-        one["told in the first two"] = [f for f in one["established"] if RIGHT[f] & told]
-        found.append(one)
-        print(f"{name:<20}{', '.join(one['established']):<50}{', '.join(one['named'])}", flush=True)
-    found.sort(key=lambda one: -one["accuracy as it should be fed"])
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+        result = examine(args.folder / name, args.images)
+        result["established"] = [fault for fault in truth["faults"] if fault in ACCEPTED]
+        first_two = set(result["faults"][:2])
+        result["in_first_two"] = [f for f in result["established"] if ACCEPTED[f] & first_two]
+        results.append(result)
+        print(f"{name:<20}{', '.join(result['established']):<50}{', '.join(result['faults'])}")
+    results.sort(key=lambda result: -result["fixed_accuracy"])
+    write_json(RESULTS, results, depth=1)
 
 
 if __name__ == "__main__":
