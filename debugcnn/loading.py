@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from . import quiet  # noqa: F401, I001  # before anything imports TensorFlow
 import keras
 import numpy as np
 
