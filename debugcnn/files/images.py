@@ -16,7 +16,6 @@ SUFFIXES = frozenset(
 )
 WAYS = {"squash": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names, by channels
-BOMBS = {"action": "ignore", "category": Image.DecompressionBombWarning}  # max_pixels decides
 
 
 class Resizing(NamedTuple):
@@ -159,8 +158,11 @@ def class_folders(folder: str | Path) -> list[Path]:
 
 def is_readable(file: str | Path, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether a file can be read as an image, to its end, within `max_pixels`."""
-    try:
-        with warnings.catch_warnings(**BOMBS), opened_image(file, max_pixels=max_pixels) as image:
+    try:  # Pillow warns of bad metadata, and of sizes, which max_pixels bounds
+        with (
+            warnings.catch_warnings(action="ignore"),
+            opened_image(file, max_pixels=max_pixels) as image,
+        ):
             image.draft(None, (1, 1))  # a JPEG is read to its end, but decoded at an eighth
             image.load()
     except Exception:  # a damaged file can fail anywhere in Pillow
@@ -197,7 +199,10 @@ def _read(file, channels, resizers, max_pixels):
     if not os.path.exists(file):
         raise ValueError(f"There is no image or folder {str(file)!r}: check the path.")
     try:
-        with warnings.catch_warnings(**BOMBS), opened_image(file, max_pixels=max_pixels) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            opened_image(file, max_pixels=max_pixels) as image,
+        ):
             ImageOps.exif_transpose(image, in_place=True)
             image = _in_bytes(image, channels)
             return {

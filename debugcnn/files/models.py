@@ -6,28 +6,27 @@ import shutil
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 
 from .. import quiet  # noqa: F401, I001  # first, before anything imports TensorFlow
 from . import keras2
+from .load_errors import SAVE, Unusable, kind_of_file, kind_of_folder, kind_of_zip, reason
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK"
-# A setting that a layer does not have, as Keras tells it.
+# A setting that a layer does not have, as Keras reports it.
 UNKNOWN = re.compile(r"unexpected keyword argument '(\w+)'|arguments passed to \w+: \{'(\w+)'")
-SAVE = "save the whole net again, with model.save('net.keras')"
-# How files begin that are no models of Keras, and what they are.
-OTHERS = {
-    b"version https://git-lfs": "only the pointer that Git LFS keeps in place of a large file: run "
-    "'git lfs pull' there",
-    b"\x80": "a Python pickle, perhaps of PyTorch or scikit-learn",
-    b'{"': "JSON: it may describe the layers, but it holds no weights",
-}
 
 
-def load_model(path, custom_objects=None, safe_mode=True):
+def load_model(
+    path: str | Path,
+    custom_objects: Mapping[str, Any] | None = None,
+    safe_mode: bool = True,
+) -> keras.Model:
     """The image classifier saved at `path` (.keras or .h5, under any name), without its optimizer.
 
     Files of Keras 2 and tf_keras are rebuilt in Keras 3; a warning (UserWarning) says what had to
@@ -41,7 +40,7 @@ def load_model(path, custom_objects=None, safe_mode=True):
     if not path.exists():
         raise ValueError(f"There is no model file {str(path)!r}: give the path of a .keras file.")
     if path.is_dir():
-        raise ValueError(f"{str(path)!r} is {_kind_of_folder(path)}")
+        raise ValueError(f"{str(path)!r} is {kind_of_folder(path)}")
     with path.open("rb") as file:
         start = file.read(200)
     try:
@@ -49,16 +48,10 @@ def load_model(path, custom_objects=None, safe_mode=True):
             return _from_hdf5(path, custom_objects, safe_mode)
         if start.startswith(ZIP):
             return _from_zip(path, custom_objects, safe_mode)
-        reason = _kind_of_file(start)
+        why, cause = kind_of_file(start), None
     except Exception as error:  # a damaged file can fail anywhere in the readers
-        reason, cause = _reason(error), error
-    else:
-        cause = None
-    raise ValueError(f"{str(path)!r} cannot be loaded as a Keras model: {reason}") from cause
-
-
-class Unusable(Exception):
-    """What a file is that holds no model, as the end of a sentence."""
+        why, cause = reason(error), error
+    raise ValueError(f"{str(path)!r} cannot be loaded as a Keras model: {why}") from cause
 
 
 def _from_hdf5(path, custom_objects, safe_mode):
@@ -66,55 +59,50 @@ def _from_hdf5(path, custom_objects, safe_mode):
         if "model_config" not in file.attrs:
             weights = "layer_names" in file.attrs or {"layers", "vars"} & set(file)
             raise Unusable(
-                "it holds weights, but no description of the layers: build the net in Python, call "
-                f"its load_weights with this file, and {SAVE}."
+                "it holds weights, but no description of the layers: build the model in Python, "
+                f"call its load_weights with this file, and {SAVE}."
                 if weights
                 else "it is an HDF5 file, but Keras did not write it."
             )
-        version = _text(file.attrs.get("keras_version", "1"))
+        version = file.attrs.get("keras_version", "1")
+        version = version.decode() if isinstance(version, bytes) else str(version)
         if _major(version) < 3:
             return _rebuilt(path, file, version, custom_objects, safe_mode)
-    return _as_it_is(path, ".h5", version, custom_objects, safe_mode)
+    return _unchanged(path, ".h5", version, custom_objects, safe_mode)
 
 
 def _from_zip(path, custom_objects, safe_mode):
     with zipfile.ZipFile(path) as file:
         names = file.namelist()
         if "config.json" not in names:
-            inside = [name for name in names if Path(name).suffix in {".h5", ".hdf5", ".keras"}]
-            if any(Path(name).name == "data.pkl" for name in names):
-                raise Unusable("PyTorch wrote it.")
-            if any(Path(name).name == "saved_model.pb" for name in names):
-                raise Unusable(f"it is a zipped SavedModel: where TensorFlow opens it, {SAVE}.")
-            raise Unusable(
-                "it is a zip without the config.json of a .keras file: "
-                + (f"unpack it and give {inside[0]!r}." if inside else "give a .keras or .h5 file.")
-            )
+            raise Unusable(kind_of_zip(names))
         version = json.loads(file.read("metadata.json"))["keras_version"]
         if _major(version) < 3:
             return _rebuilt(path, file, version, custom_objects, safe_mode)
-    return _as_it_is(path, ".keras", version, custom_objects, safe_mode)
+    return _unchanged(path, ".keras", version, custom_objects, safe_mode)
 
 
 def _rebuilt(path, file, version, custom_objects, safe_mode):
+    """The model in an open file of Keras 2."""
     if _major(version) < 2:
         raise Unusable(f"Keras {version} wrote it: open it with Keras 2 and {SAVE}.")
     model, changes = keras2.load(file, custom_objects, safe_mode)
     if changes:
         warnings.warn(
             f"{path.name} was written by Keras {version}. Changed for Keras 3, with the same "
-            f"answers: {'; '.join(changes)}.",
+            f"predictions: {'; '.join(changes)}.",
             stacklevel=4,
         )
     return model
 
 
-def _as_it_is(path, suffix, version, custom_objects, safe_mode):
+def _unchanged(path, suffix, version, custom_objects, safe_mode):
+    """The model in a file of Keras 3, as Keras loads it."""
     options = {"custom_objects": custom_objects, "compile": False, "safe_mode": safe_mode}
     unknown = set()
     with tempfile.TemporaryDirectory() as folder:
         if path.suffix != suffix:  # Keras goes by the name
-            path = shutil.copyfile(path, Path(folder, f"net{suffix}"))
+            path = shutil.copyfile(path, Path(folder, f"model{suffix}"))
         while True:
             try:
                 return keras.models.load_model(path, **options)
@@ -150,66 +138,5 @@ def _without(path, names, copy):
     return copy
 
 
-def _text(value):
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
 def _major(version):
     return int(version.partition(".")[0])
-
-
-def _kind_of_folder(path):
-    names = {file.name for file in path.iterdir()}
-    if "saved_model.pb" in names:
-        return (
-            "a SavedModel folder, which Keras 3 does not open: where it was made, with TensorFlow "
-            "2.15 or older or with tf_keras, load it there and " + SAVE + "."
-        )
-    if {"config.json", "metadata.json"} <= names:
-        return "an unpacked .keras file: zip what is in it again, under a name that ends in .keras."
-    return "a folder: give the path of a .keras or .h5 file."
-
-
-def _kind_of_file(start):
-    if not start:
-        return "it is empty."
-    if start[4:8] == b"TFL3":
-        return "it is a TensorFlow Lite file, which cannot be looked into: give the .keras file."
-    for beginning, kind in OTHERS.items():
-        if start.startswith(beginning):
-            return f"it is {kind}."
-    try:
-        text = start.decode().strip().lower()
-    except UnicodeDecodeError:
-        return "it is neither HDF5 nor a zip, as .h5 and .keras files are."
-    if text.startswith(("<!doctype", "<html")):
-        return "it is a web page: download the file itself, on GitHub with 'Download raw file'."
-    return "it is text: give the path of a .keras or .h5 file."
-
-
-def _reason(error):
-    """Why a file does not open, from what the readers raise, in one sentence."""
-    text = str(error)
-    if isinstance(error, Unusable):
-        return text
-    damaged = isinstance(error, OSError) and error.errno is None  # as h5py tells it
-    if damaged or isinstance(error, zipfile.BadZipFile | EOFError):
-        return "it is damaged or breaks off: copy or download it again."
-    if "ambda" in text and re.search("arbitrary code|unsafe", text):
-        return (
-            "a Lambda layer in it holds Python code, which would run here: if you trust the file, "
-            "call load_model with safe_mode=False, in YourCNN.ipynb with TRUST = True."
-        )
-    missing = re.search(
-        r"(?:Unknown layer|Could not locate (?:class|function)|Could not deserialize class):? "
-        r"'(?:[\w.]+>)?(\w+)'",
-        text,
-    )
-    if missing:
-        return (
-            f"it needs the class {missing[1]!r}, which is not part of Keras: import the code that "
-            "defines it, under @keras.saving.register_keras_serializable(), or give it in "
-            "custom_objects."
-        )
-    text = text.rpartition("Exception encountered:")[2].strip().partition("\n")[0]
-    return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
