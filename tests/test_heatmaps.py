@@ -13,7 +13,7 @@ import scipy.ndimage
 import scipy.stats
 import tensorflow as tf
 from keras import layers
-from test_visualize import HEADS, layer_of, randomise, trunk
+from small_models import HEADS, layer_of, randomise, trunk
 
 import debugcnn
 from debugcnn import HEATMAP_METHODS

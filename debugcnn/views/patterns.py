@@ -67,7 +67,7 @@ def receptive_field(model, layer, value_range=(0, 255)):
     NeurIPS 2016, arXiv:1701.04128).
     """
     index = _objective(model, layer)
-    place = survey(model)[index].place
+    place = survey(model)[index].map
     first, behind = _seen(model, index, value_range)
     stride = float(max(place.rows.stride, place.columns.stride))
     return behind - first, int(stride) if stride.is_integer() else stride
@@ -81,7 +81,7 @@ def _seen(model, index, value_range):
     low, high = limits(value_range)
     shape = image_shape(model)
     noise = np.random.default_rng(0).uniform(low, high, (4, *shape)).astype(np.float32)
-    place = survey(model)[index].place
+    place = survey(model)[index].map
     lines = place.rows, place.columns
     middle = [line.size // 2 for line in lines]
 
@@ -127,7 +127,7 @@ def filter_patterns(
     Raises ValueError for a layer without a map or a filter that it does not have.
     """
     index = _objective(model, layer)
-    count = survey(model)[index].shape[survey(model)[index].place.order[2] - 1]
+    count = survey(model)[index].shape[survey(model)[index].map.order[2] - 1]
     filters = np.arange(count) if filters is None else np.asarray(filters)
     if filters.ndim != 1 or not np.isin(filters, np.arange(count)).all():
         raise ValueError(f"Layer {layer!r} has the filters 0 to {count - 1}, not {filters}.")
@@ -173,7 +173,7 @@ def _canvas(model, index, seen):
     runs before the layer (other branches, convolutions without padding, layers of a fixed size), as
     large as the field in theory, then twice that and so on, up to the model's own size.
     """
-    place, own = survey(model)[index].place, image_shape(model)
+    place, own = survey(model)[index].map, image_shape(model)
     lines = place.rows, place.columns
     known = [(line.stride, line.field) for line in lines]  # a canvas that is resized has others
     strides = [max(1, ceil(line.stride)) for line in lines]

@@ -9,9 +9,9 @@ import tensorflow as tf
 from .tracing import (
     check_images,
     check_model,
+    compiled_for,
     image_shape,
     in_batches,
-    kept_for,
     record,
     trace,
 )
@@ -157,7 +157,7 @@ def last_operation(model, output=None):
 
 def _looked_at(model, output):
     check_model(model)
-    kept, key = kept_for(model), (classifier_head, output)
+    kept, key = compiled_for(model), (classifier_head, output)
 
     def look(images):
         answer = choose_output(model, record(model, images)[0], output)

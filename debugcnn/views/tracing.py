@@ -1,11 +1,11 @@
 """Running a model while every layer's result is recorded, and looking layers up.
 
 Nothing is rebuilt: the model runs as it is, in inference mode, inside a graph, and what its layers
-return is noted on the way. So Sequential, functional, subclassed and nested models all work, and
-none is changed. This is the only place that reaches into private parts of Keras and TensorFlow,
-because there is no public one in which every layer of every kind of model can be heard:
+return is recorded on the way. So Sequential, functional, subclassed and nested models all work, and
+none is changed. This is the only module that reaches into private parts of Keras and TensorFlow,
+because no public interface reports every layer of every kind of model:
 
-- `keras.Operation.__call__` is replaced while a model is traced, to note what each layer returns;
+- `keras.Operation.__call__` is replaced while a model is traced, to record what each layer returns;
 - `keras.Layer._assert_input_compatibility`, since a filter's pattern is drawn on a small canvas
   that the model's own input would refuse;
 - `__call__` of a tf.function, since what a layer returns inside a function of its own cannot be
@@ -18,50 +18,57 @@ import hashlib
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from .kinds import CONVOLUTIONS, NORMALISATIONS, is_activation
+from .kinds import Role, role_of
 from .receptive_fields import Map, as_map, map_of, trace_axes
 
 BATCH = 32  # images that run at once
 FREE_SIDE = 128  # pixels, for a model that takes images of any size
+LayerOrName = keras.Operation | str
 
 
 class Run(NamedTuple):
-    """One layer at work: its name, itself, what it was given (the first of several tensors), what
-    it returned, and what went into its activation (its output, if it has none).
-    """
+    """One layer at work."""
 
     name: str
     layer: keras.Operation
-    input: tf.Tensor
+    inputs: tuple[tf.Tensor, ...]
     output: tf.Tensor
-    before: tf.Tensor
+    before: tf.Tensor  # what enters its activation: the output, if it has none
+
+    @property
+    def input(self) -> tf.Tensor:
+        """The first of the inputs."""
+        return self.inputs[0]
 
 
 class LayerFacts(NamedTuple):
     """A layer as it runs in a model, on images of the model's own size."""
 
-    name: str  # the layer's own, or path/name where two nested models hold one of that name
+    name: str  # the layer's own, or path/name where two nested models have a layer of that name
     kind: str  # the layer's class
-    shape: tuple  # of what it returns, without the batch
+    shape: tuple[int | None, ...]  # of its output, without the batch
     parameters: int
-    field: int | None  # side in pixels of what a unit of its map sees; None: it returns no map
-    stride: int | None  # pixels from one unit to the next
+    receptive_field: float | None  # side in pixels, in theory; None: the layer returns no map
+    stride: float | None  # pixels from one position of the map to the next
+    role: Role | None  # in the table of views/kinds.py
 
 
 class Entry(NamedTuple):
     """What `survey` keeps of a Run, without its tensors."""
 
     name: str
-    layer: weakref.ref
-    shape: tuple
-    place: Map | None
+    layer: Callable[[], keras.Operation | None]  # a weak reference
+    role: Role | None
+    shape: tuple[int | None, ...]
+    map: Map | None
     activated: bool  # `before` is not `output`
     objective: int  # index of the run whose `before` the next layer reads
 
@@ -74,30 +81,26 @@ _lock = threading.Lock()
 _Function = type(tf.function(lambda: None))
 
 
-def record(model, images, last=None):
+def record(model: keras.Model, images: tf.Tensor, last: int | None = None) -> tuple[Any, list[Run]]:
     """Run the model inside a tf.function: its output and a Run per layer, in order of execution.
 
-    With `last`, the run ends behind the Run of that index, and the output is None. So a canvas of
-    any size may enter, even where the dense layers at the model's end need another.
+    `images` are (n, height, width, channels). With `last`, the run ends behind the Run of that
+    index, and the output is None, so a canvas of any size may enter even if the dense layers at the
+    model's end need another one.
     """
-    runs, path, befores = [], [], {}
+    runs, path, before_activations = [], [], {}
     thread = threading.get_ident()
-    call, check, call_function = (
-        keras.Operation.__call__,
-        keras.Layer._assert_input_compatibility,
-        _Function.__call__,
-    )
 
     def recorded(layer, *args, **kwargs):
         if threading.get_ident() != thread:
             return call(layer, *args, **kwargs)
         path.append(layer.name)
-        befores.pop(id(layer), None)
+        before_activations.pop(id(layer), None)
         output = call(layer, *args, **kwargs)
         if layer is not model and tf.is_tensor(output):
-            inputs = next(filter(tf.is_tensor, tf.nest.flatten((args, kwargs))), output)
-            activates = is_activation(layer)
-            before = inputs if activates else befores.get(id(layer), output)
+            inputs = tuple(filter(tf.is_tensor, tf.nest.flatten((args, kwargs)))) or (output,)
+            activates = role_of(layer) == "activation"
+            before = inputs[0] if activates else before_activations.get(id(layer), output)
             runs.append(Run("/".join(path[1:]), layer, inputs, output, before))
             if len(runs) - 1 == last:
                 raise _Stop
@@ -105,24 +108,23 @@ def record(model, images, last=None):
         return output
 
     def inlined(function, *args, **kwargs):
-        own = function.python_function.__module__.startswith("keras.")
-        if threading.get_ident() != thread or own:
+        of_keras = function.python_function.__module__.startswith("keras.")
+        if threading.get_ident() != thread or of_keras:
             return call_function(function, *args, **kwargs)
         return function.python_function(*args, **kwargs)
 
-    with _lock, _heard_activations(model, befores, thread):
-        try:
-            keras.Operation.__call__ = recorded
-            keras.Layer._assert_input_compatibility = lambda layer, inputs: None
-            _Function.__call__ = inlined
-            output = model(tf.cast(images, _input_dtype(model)), training=False)
-        except _Stop:
-            output = None
-        finally:
-            keras.Operation.__call__ = call
-            keras.Layer._assert_input_compatibility = check
-            _Function.__call__ = call_function
-    # A bare name is enough unless two nested models each have a layer that is called so.
+    with _lock, _recorded_activations(model, before_activations, thread):
+        call, call_function = keras.Operation.__call__, _Function.__call__
+        with (
+            _replaced(keras.Operation, "__call__", recorded),
+            _replaced(keras.Layer, "_assert_input_compatibility", lambda layer, inputs: None),
+            _replaced(_Function, "__call__", inlined),
+        ):
+            try:
+                output = model(tf.cast(images, _input_dtype(model)), training=False)
+            except _Stop:
+                output = None
+    # A bare name is enough unless two nested models each have a layer of that name.
     names = Counter(name for name, _ in {(run.layer.name, id(run.layer)) for run in runs})
     return output, [
         run._replace(name=run.layer.name) if names[run.layer.name] == 1 else run for run in runs
@@ -130,27 +132,40 @@ def record(model, images, last=None):
 
 
 @contextmanager
-def _heard_activations(model, befores, thread):
-    """Note what enters the activations that convolutions apply themselves: {id(layer): tensor}."""
+def _replaced(owner, name, value):
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+@contextmanager
+def _recorded_activations(model, before_activations, thread):
+    """Record what enters the activations that convolutions apply themselves: {id(layer): tensor}.
+
+    Attributes are set past `Layer.__setattr__`, which would count them as a change of the model.
+    """
     layers = [
         layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, CONVOLUTIONS)
-        and layer.activation not in (None, keras.activations.linear)
+        for layer in all_layers(model)
+        if role_of(layer) == "convolution"
+        and getattr(layer, "activation", None) not in (None, keras.activations.linear)
     ]
 
-    def heard(layer, activation):
-        def noted(tensor, *args, **kwargs):
+    def recorded(layer, activation):
+        def call(tensor, *args, **kwargs):
             if threading.get_ident() == thread:
-                befores[id(layer)] = tensor
+                before_activations[id(layer)] = tensor
             return activation(tensor, *args, **kwargs)
 
-        return noted
+        return call
 
     originals = [layer.activation for layer in layers]
     try:
         for layer, activation in zip(layers, originals):
-            vars(layer)["activation"] = heard(layer, activation)
+            vars(layer)["activation"] = recorded(layer, activation)
         yield
     finally:
         for layer, activation in zip(layers, originals):
@@ -160,7 +175,12 @@ def _heard_activations(model, befores, thread):
 # ------------------------------------------------------------------------- what a model may be
 
 
-def check_model(model):
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """The model, its layers and those of the models inside it."""
+    return list(model._flatten_layers())
+
+
+def check_model(model: object) -> None:
     """Raises ValueError, in one sentence, for a model that the views cannot run."""
     if keras.config.backend() != "tensorflow":
         raise ValueError(
@@ -177,7 +197,7 @@ def check_model(model):
             f"Model {model.name!r} takes {len(model.inputs)} inputs, and the views give it one "
             "batch of images: wrap it in a keras.Model with the other inputs fixed."
         )
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if getattr(layer, "data_format", None) == "channels_first":
             raise ValueError(
                 f"Layer {layer.name!r} of model {model.name!r} works with the channels first, and "
@@ -185,29 +205,34 @@ def check_model(model):
             )
 
 
-def check_images(model, images, any_size=False):
-    """`images` as an array that fits the model, which is built on them if it never ran."""
+def check_images(model: keras.Model, images: Any, any_size: bool = False) -> np.ndarray:
+    """`images` as an array that the model takes, which is built on them if it never ran.
+
+    Raises ValueError, in one sentence, for a model that the views cannot run, for what is no array
+    of numbers (n, height, width, channels), and for sizes that the model does not take (with
+    `any_size`, only for another number of channels).
+    """
     check_model(model)
     images = np.asarray(images)
     if images.ndim != 4 or not len(images) or images.dtype.kind not in "iuf":
         raise ValueError(
             f"Images are numbers of the shape (n, height, width, channels), not {images.dtype} of "
-            f"the shape {images.shape}: a single photo is the batch photo[None]."
+            f"the shape {images.shape}: a single image is the batch image[None]."
         )
     if not model.built:
         model(images[:1].astype(np.float32), training=False)
-    own = own_shape(model)
+    expected = own_shape(model)
     if any_size or not hasattr(model, "input_shape"):
-        own = (None, None, own[2])
-    if any(side not in (None, given) for side, given in zip(own, images.shape[1:])):
+        expected = (None, None, expected[2])
+    if any(side not in (None, size) for side, size in zip(expected, images.shape[1:])):
         raise ValueError(
             f"The images have the shape {images.shape}, but model {model.name!r} takes (n, "
-            f"{', '.join('any' if side is None else str(side) for side in own)}): resize them."
+            f"{', '.join('any' if side is None else str(side) for side in expected)}): resize them."
         )
     return images
 
 
-def check_gradient(model):
+def check_gradient(model: keras.Model) -> None:
     """Raises ValueError where an image cannot be changed a little, as gradient ascent does."""
     dtype = tf.as_dtype(_input_dtype(model))
     if not dtype.is_floating:
@@ -217,8 +242,11 @@ def check_gradient(model):
         )
 
 
-def own_shape(model):
-    """(height, width, channels) that the model was built for, None where it takes any size."""
+def own_shape(model: keras.Model) -> tuple[int | None, int | None, int]:
+    """(height, width, channels) that the model was built for, None where it takes any size.
+
+    Raises ValueError for a model that takes no images, or is not built.
+    """
     shape = getattr(model, "input_shape", None)
     if shape is None:  # a subclassed model remembers the images that it was built on
         shape = (model.get_build_config() or {}).get("input_shape")
@@ -234,8 +262,11 @@ def own_shape(model):
     return tuple(shape[1:])
 
 
-def image_shape(model):
-    """(height, width, channels) of images that the model takes, in pixels."""
+def image_shape(model: keras.Model) -> tuple[int, int, int]:
+    """(height, width, channels) of images that the model takes, in pixels.
+
+    Sides that are free are 128 pixels. Raises ValueError for a model that takes no images.
+    """
     return tuple(side or FREE_SIDE for side in own_shape(model))
 
 
@@ -244,33 +275,48 @@ def _input_dtype(model):
     return inputs[0].dtype if inputs else "float32"
 
 
+def model_digest(model: keras.Model) -> str:
+    """The SHA-256 of a model's weights, in hexadecimal: equal for models that predict alike."""
+    digest = hashlib.sha256()
+    for value in model.get_weights():
+        digest.update(f"{value.shape}{value.dtype}".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
 # ------------------------------------------------------------------------------- compiling once
 
 _compiled = weakref.WeakKeyDictionary()
 
 
-def in_batches(function, *arrays, batch=None, keep=None):
-    """Compile `function` and run it on BATCH rows of the arrays at a time, which bounds memory.
+def in_batches(
+    function: Callable[..., Any],
+    *arrays: np.ndarray,
+    batch: int | None = None,
+    keep: tuple[keras.Model, Hashable] | None = None,
+) -> Any:
+    """Compile `function` and run it on 32 rows (`batch`) of the arrays at a time, to bound memory.
 
-    `keep` is (model, all that the function depends on): then it is compiled once.
+    Returns what `function` returns, as arrays of all rows. `keep` is (model, all that the function
+    depends on): then it is compiled once.
     """
     batch = batch or BATCH
     signature = tuple(tf.TensorSpec((None, *array.shape[1:]), array.dtype) for array in arrays)
     model, key = keep or (None, None)
-    kept = kept_for(model) if keep else {}
+    compiled = compiled_for(model) if keep else {}
     key = key, signature
-    if key not in kept:
-        compiled = tf.function(function, autograph=False)
-        kept[key] = compiled.get_concrete_function(*signature)
+    if key not in compiled:
+        traced = tf.function(function, autograph=False)
+        compiled[key] = traced.get_concrete_function(*signature)
     parts = [
-        kept[key](*(tf.constant(array[start : start + batch]) for array in arrays))
+        compiled[key](*(tf.constant(array[start : start + batch]) for array in arrays))
         for start in range(0, len(arrays[0]), batch)
     ]
     return tf.nest.map_structure(lambda *part: np.concatenate(part), *parts)
 
 
-def kept_for(model):
-    """What was compiled for the model as it is now, {key: function}.
+def compiled_for(model: keras.Model) -> dict[Hashable, Any]:
+    """What was compiled, or looked up, for the model as it is now: {key: function}.
 
     It is empty once a layer, an activation, a precision or a variable is another one; what a
     subclassed model decides in Python is not noticed, as in `predict`. It goes with the model,
@@ -278,29 +324,35 @@ def kept_for(model):
     """
     parts = [
         (weakref.ref(layer), getattr(layer, "activation", None), layer.dtype_policy.name)
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
     ]
-    now = parts, [id(variable) for variable in model.variables]
-    was, functions = _compiled.get(model, (None, {}))
-    if was != now:
+    state = parts, [id(variable) for variable in model.variables]
+    state_before, functions = _compiled.get(model, (None, {}))
+    if state_before != state:
         functions = {}
-        _compiled[model] = now, functions
+        _compiled[model] = state, functions
     return functions
 
 
-def layer_key(layer):
+def layer_key(layer: LayerOrName) -> Hashable:
+    """What distinguishes a layer in the key of a compiled function."""
     return layer if isinstance(layer, keras.Operation) else str(layer)
+
+
+def trace(function: Callable[[tf.Tensor], Any], shape: Sequence[int]) -> None:
+    """Trace a function of images (n, *shape) without running it; it may keep what it sees."""
+    tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((None, *shape)))
 
 
 # ---------------------------------------------------------------------------- looking layers up
 
 
-def survey(model):
-    """An Entry per Run on images of the model's own size."""
+def survey(model: keras.Model) -> list[Entry]:
+    """An Entry per Run on images of the model's own size, in order of execution."""
     check_model(model)
     shape = image_shape(model)
-    kept = kept_for(model)
-    if "survey" not in kept:
+    compiled = compiled_for(model)
+    if "survey" not in compiled:
         entries = []
 
         def look(images):
@@ -309,55 +361,54 @@ def survey(model):
             entries.extend(_entry(runs, axes, index) for index in range(len(runs)))
 
         trace(look, shape)
-        kept["survey"] = entries
-    return kept["survey"]
-
-
-def trace(function, shape):
-    """Trace a function of images (n, *shape) without running it; it may note what it sees."""
-    tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((None, *shape)))
+        compiled["survey"] = entries
+    return compiled["survey"]
 
 
 def _entry(runs, axes, index):
     run = runs[index]
-    place = map_of(axes.get(run.output.name, ()))
     return Entry(
         run.name,
         weakref.ref(run.layer),
+        role_of(run.layer, len(run.inputs)),
         tuple(run.output.shape[1:]),
-        place,
+        map_of(axes.get(run.output.name, ())),
         run.before is not run.output,
         _objective(runs, index),
     )
 
 
 def _objective(runs, index):
-    """Index of the run whose output, before an activation, is what the next layer sees.
+    """Index of the run whose output, before an activation, the next layer reads.
 
-    That is the normalisation behind a convolution if the convolution itself has no activation:
-    where its scale is negative, the next layer sees the filter turned round.
+    That is the normalization behind a convolution if the convolution itself has no activation:
+    where its scale is negative, the next layer sees the filter with its sign changed.
     """
     if runs[index].before is runs[index].output:
         for later in range(index + 1, len(runs)):
-            normalises = isinstance(runs[later].layer, NORMALISATIONS)
-            if normalises and source(runs[later].input) is source(runs[index].output):
+            normalizes = role_of(runs[later].layer) == "normalization"
+            if normalizes and source(runs[later].input) is source(runs[index].output):
                 return later
     return index
 
 
-def source(tensor):
+def source(tensor: tf.Tensor) -> tf.Tensor:
     """The tensor that a chain of Cast and Identity passes on."""
     while tensor.op.type in {"Cast", "Identity", "IdentityN"}:
         tensor = tensor.op.inputs[tensor.value_index if tensor.op.type == "IdentityN" else 0]
     return tensor
 
 
-def has_map(entry):
-    return entry.place is not None and entry.place.shape != (1, 1)
+def has_map(entry: Entry) -> bool:
+    """Whether a layer returns a map of more than one position."""
+    return entry.map is not None and entry.map.shape != (1, 1)
 
 
-def find(model, layer):
-    """Index of the last run of a layer with a map, given as itself or by its name."""
+def find(model: keras.Model, layer: LayerOrName) -> int:
+    """Index in `survey` of the last run of a layer with a map, given as itself or by its name.
+
+    Raises ValueError for a layer that does not run in the model, or returns no map.
+    """
     entries = survey(model)
     fits = [i for i, entry in enumerate(entries) if layer is entry.layer() or layer == entry.name]
     if not fits:
@@ -369,53 +420,57 @@ def find(model, layer):
     index = fits[-1]
     if not has_map(entries[index]):
         shape = (None, *entries[index].shape)
-        what = "a map of a single unit" if entries[index].place else "no map but the shape"
+        output = "a map of a single unit" if entries[index].map else "no map but the shape"
         raise ValueError(
-            f"Layer {entries[index].name!r} returns {what} {shape}: choose a layer before the "
+            f"Layer {entries[index].name!r} returns {output} {shape}: choose a layer before the "
             "global pooling."
         )
     return index
 
 
-def layer_table(model):
-    """LayerFacts of every layer that runs, in order of execution, on images of the model's size."""
-    facts = []
+def layer_table(model: keras.Model) -> list[LayerFacts]:
+    """LayerFacts of every layer that runs, in order of execution, on images of the model's size.
+
+    Raises ValueError for a model that the views cannot run.
+
+    >>> import debugcnn, keras
+    >>> body = [keras.layers.Conv2D(4, 3, name="a"), keras.layers.Conv2D(2, 5, strides=2, name="b")]
+    >>> model = keras.Sequential([keras.Input((12, 16, 3)), *body])
+    >>> for layer in debugcnn.layer_table(model):
+    ...     print(layer.name, layer.shape, layer.parameters, layer.receptive_field, layer.stride)
+    a (10, 14, 4) 112 3 1
+    b (3, 5, 2) 202 7 2
+    """
+    table = []
     for entry in survey(model):
-        layer, place = entry.layer(), entry.place
+        layer = entry.layer()
         if layer is None:  # an operation that a layer made for this one run
             continue
         parameters = layer.count_params() if isinstance(layer, keras.Layer) else 0
         field = stride = None
-        if place:
-            field = float(max(place.rows.field, place.columns.field))
-            stride = float(max(place.rows.stride, place.columns.stride))
-            field, stride = (int(x) if x.is_integer() else x for x in (field, stride))
-        facts.append(
-            LayerFacts(entry.name, type(layer).__name__, entry.shape, parameters, field, stride)
-        )
-    return facts
+        if entry.map:
+            lines = entry.map.rows, entry.map.columns
+            field, stride = (
+                _integer_if_whole(max(getattr(line, name) for line in lines))
+                for name in ("field", "stride")
+            )
+        name, kind = entry.name, type(layer).__name__
+        table.append(LayerFacts(name, kind, entry.shape, parameters, field, stride, entry.role))
+    return table
 
 
-def maps_of(model, images, index, before=False):
+def _integer_if_whole(value):
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def maps_of(
+    model: keras.Model, images: tf.Tensor, index: int, before: bool = False
+) -> tuple[tf.Tensor, Map]:
     """(n, rows, columns, channels) float32 that run `index` returns, and their Map.
 
     The model stops there. `before` takes what enters the run's activation.
     """
     _, runs = record(model, images, last=index)
-    return placed(images, runs, index, before)
-
-
-def placed(images, runs, index, before=False):
     run = runs[index]
-    place = map_of(trace_axes(images.graph, images, runs)[run.output.name])
-    tensor = run.before if before else run.output
-    return tf.cast(as_map(tensor, place), tf.float32), place
-
-
-def model_digest(model):
-    """The SHA-256 of a model's weights, as text: two nets with the same digest answer alike."""
-    sums = hashlib.sha256()
-    for value in model.get_weights():
-        sums.update(f"{value.shape}{value.dtype}".encode())
-        sums.update(np.ascontiguousarray(value).tobytes())
-    return sums.hexdigest()
+    layout = map_of(trace_axes(images.graph, images, runs)[run.output.name])
+    return tf.cast(as_map(run.before if before else run.output, layout), tf.float32), layout

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.stats import binomtest
 
-from .kinds import CONVOLUTIONS
+from .kinds import role_of
 from .predictions import classifier_head, probabilities
 from .tracing import BATCH, check_images, image_shape, in_batches, record
 
@@ -122,8 +122,8 @@ def find_value_range(model, photos, labels=None, output=None):
 
 
 def _first_convolution(runs):
-    kinds = (*CONVOLUTIONS, keras.layers.Dense)
-    return next((run for run in runs if isinstance(run.layer, kinds)), None)
+    roles = {"convolution", "dense"}
+    return next((run for run in runs if role_of(run.layer) in roles), None)
 
 
 def _gain(model):
