@@ -1,7 +1,13 @@
-"""The command that judges heatmaps, on a net whose reason is known, and what it found for ours."""
+"""The comparison of heatmaps, on a model whose evidence is known, and its results for ours."""
 
+import contextlib
+import io
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import keras
@@ -9,26 +15,28 @@ import numpy as np
 import pytest
 from keras import layers
 
-from debugcnn import heatmap_comparison
-import debugcnn.quiet
-from tools import marks
+import debugcnn
+from debugcnn import HEATMAP_METHODS, TRIVIAL_HEATMAPS
+from debugcnn.heatmap_comparison import images as compared_images, main, measurements
+from debugcnn.heatmap_comparison.images import ComparedImages, load_compared_images
+from debugcnn.heatmap_comparison.report import MINUS_BLOB, bootstrap, table
+from debugcnn.views.methods import method
 
 ROOT = Path(__file__).parents[1]
-FOUND = json.loads((ROOT / "models" / "heatmaps.json").read_text())
+RESULTS = json.loads((ROOT / "models" / "heatmaps.json").read_text())
 MARKS = json.loads((ROOT / "models" / "marks.json").read_text())
-PLANTED = MARKS["tasks"]
+PAGE = ROOT / "docs" / "heatmaps.md"
 HEIGHT, WIDTH = 24, 32
-TRIVIAL = heatmap_comparison.TRIVIAL
-NAMES = [*heatmap_comparison.METHODS, *heatmap_comparison.PRODUCTS, *TRIVIAL]
+NEW = "brightness"
 
 
-def corner_net():
+def corner_model():
     """Class 1 where the lower left corner, a quarter of each side, is bright."""
-    photos = keras.Input((HEIGHT, WIDTH, 3))
-    maps = layers.Conv2D(2, 1, activation="relu", name="first")(photos / 255)
+    inputs = keras.Input((HEIGHT, WIDTH, 3))
+    maps = layers.Conv2D(2, 1, activation="relu", name="first")(inputs / 255)
     maps = layers.AveragePooling2D(2)(maps)
     maps = layers.Conv2D(2, 1, activation="relu", name="last")(maps)
-    model = keras.Model(photos, layers.Dense(1, "sigmoid", name="dense")(layers.Flatten()(maps)))
+    model = keras.Model(inputs, layers.Dense(1, "sigmoid", name="dense")(layers.Flatten()(maps)))
     for name in ("first", "last"):
         layer = model.get_layer(name)
         layer.set_weights([np.ones_like(layer.kernel) / layer.kernel.shape[2], np.zeros(2)])
@@ -44,294 +52,354 @@ def corner():
     return inside
 
 
-@pytest.fixture
-def case(tmp_path, monkeypatch):
-    """A model's file, a folder of photos, one of masks, and a folder to work in."""
+@contextlib.contextmanager
+def small_chunks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compared_images, "CHUNK", 3)
+        patch.setattr(measurements, "PAIRS", 2)
+        yield
+
+
+@contextlib.contextmanager
+def a_new_method():
+    @method(NEW, paper="a test", signed=False, scale=2.0)
+    def brightness(
+        model, images, target=None, *, layer=None, value_range=(0, 255), output=None, scale=1.0
+    ):
+        return scale * np.mean(images, -1, dtype="f4")
+
+    try:
+        yield
+    finally:
+        del HEATMAP_METHODS[NEW]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model's file, a folder of images, and one of masks."""
+    folder = tmp_path_factory.mktemp("comparison")
     rng = np.random.default_rng(0)
     for name in ("dark", "light"):
-        for folder in ("photos", "masks"):
-            (tmp_path / folder / name).mkdir(parents=True)
+        for kind in ("images", "masks"):
+            (folder / kind / name).mkdir(parents=True)
         for i in range(4):
-            photo = rng.integers(60, 120, (HEIGHT, WIDTH, 3)).astype(np.uint8)
-            photo[corner() > 0] = 250 if name == "light" else 5
-            cv2.imwrite(str(tmp_path / "photos" / name / f"{i}.png"), photo)
-            cv2.imwrite(str(tmp_path / "masks" / name / f"{i}.png"), corner())
-    corner_net().save(tmp_path / "net.keras")
-    monkeypatch.setattr(check_heatmaps, "CHUNK", 3)
-    monkeypatch.setattr(check_heatmaps, "PAIRS", 2)
-    return tmp_path
+            image = rng.integers(60, 120, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+            image[corner() > 0] = 250 if name == "light" else 5
+            cv2.imwrite(str(folder / "images" / name / f"{i}.png"), image)
+            cv2.imwrite(str(folder / "masks" / name / f"{i}.png"), corner())
+    corner_model().save(folder / "model.keras")
+    return folder
 
 
-def command(case, *more):
-    options = ["--work", str(case / "work"), "--json", str(case / "found.json"), *more]
-    return heatmap_comparison.main([str(case / "net.keras"), str(case / "photos"), *options])
+def command(folder, *more, model="model.keras"):
+    files = [str(folder / model), str(folder / "images")]
+    return main([*files, "--work", str(folder / "work"), *more])
 
 
-def test_a_reason_that_is_known_is_found(case, capsys):
-    assert command(case, "--masks", str(case / "masks")) == 0
-    found = json.loads((case / "found.json").read_text())
-    assert found["photos"] == 8 and found["right"] == 1
-    assert list(found["scores"]) == NAMES
-    scores = found["scores"]
+class Compared(NamedTuple):
+    folder: Path
+    results: dict
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def compared(folder):
+    """The command, run once, with one more method than there are."""
+    masks, file, printed = folder / "masks", folder / "results.json", io.StringIO()
+    with small_chunks(), a_new_method(), contextlib.redirect_stdout(printed):
+        assert command(folder, "--masks", str(masks), "--json", str(file)) == 0
+    return Compared(folder, json.loads(file.read_text()), printed.getvalue())
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return debugcnn.load_model(folder / "model.keras")
+
+
+@pytest.fixture
+def case(model, folder, tmp_path):
+    return load_compared_images(model, folder / "images", 4, (0, 255), work=tmp_path)
+
+
+# ------------------------------------------------------------------------------------ the command
+
+
+def test_known_evidence_is_found(compared):
+    results = compared.results
+    assert results["images"] == 8 and results["accuracy"] == 1
+    scores = results["scores"]
     for name in ("HiResCAM, a layer earlier", "integrated gradients", "SmoothGrad"):
         assert scores[name]["share on the subject"]["mean"] > 0.9
         assert scores[name]["peak on the subject"]["mean"] == 1
-        less = scores[name]["deletion to grey"]["less the blob"]
-        assert less["interval"][0] > 0 and less["photos"] == 8
+        assert scores[name]["deletion to grey"]["images"] == 8
+        assert scores[name]["deletion to grey"][MINUS_BLOB]["interval"][0] > 0
     assert scores["blob in the middle"]["peak on the subject"]["mean"] == 0
     assert scores["random"]["share on the subject"]["mean"] == pytest.approx(1 / 16, abs=0.02)
-    assert all(one["insertion into blur"]["photos"] == 8 for one in scores.values())
-    assert found["layers"]["edges of the photo"]["first"]["mean"] == pytest.approx(1)
-    assert found["layers"]["integrated gradients"]["dense"]["mean"] < 0.5
-    printed = capsys.readouterr().out
-    assert heatmap_comparison.table(found) in printed
-    assert printed.count("\n| ") == 1 + len(NAMES)
+    assert all(of_name["insertion into blur"]["images"] == 8 for of_name in scores.values())
+    assert results["layers"]["edges of the photo"]["first"]["mean"] == pytest.approx(1)
+    assert results["layers"]["integrated gradients"]["dense"]["mean"] < 0.5
 
 
-def test_a_run_that_was_stopped_goes_on(case, monkeypatch):
-    assert command(case) == 0
-    first = json.loads((case / "found.json").read_text())
-
-    def fails(*given):
-        raise AssertionError("made again")
-
-    monkeypatch.setattr(check_heatmaps, "cost", lambda case, names: {})
-    monkeypatch.setattr(check_heatmaps, "usable", lambda *given: (NAMES[: -len(TRIVIAL)], {}))
-    for name in heatmap_comparison.METHODS:
-        monkeypatch.setitem(heatmap_comparison.METHODS, name, fails)
-    assert command(case) == 0
-    again = json.loads((case / "found.json").read_text())
-    assert again["scores"] == first["scores"] and again["layers"] == first["layers"]
+def test_a_method_that_is_registered_is_compared(compared):
+    names = debugcnn.heatmap_names()
+    names.insert(len(HEATMAP_METHODS), NEW)
+    assert list(compared.results["scores"]) == names
+    assert table(compared.results) in compared.printed
+    assert compared.printed.count("\n| ") == 1 + len(names)
+    assert f"\n{NEW}: a test\n" in compared.printed
+    assert compared.results["cost"].keys() == HEATMAP_METHODS.keys() | {NEW}
 
 
-def test_heatmaps_of_another_net_are_not_taken(case):
-    model = debugcnn.load_model(case / "net.keras")
-    options = dict(folder=case / "photos", limit=4, value_range=(0, 255), work=case / "work")
-    folder = heatmap_comparison.Photos(model, **options).work
-    model.get_layer("dense").bias.assign([1.0])
-    assert heatmap_comparison.Photos(model, **options).work != folder
-    model.get_layer("dense").bias.assign([0.0])
+def test_each_score_has_a_line_in_the_file(compared):
+    lines = (compared.folder / "results.json").read_text().splitlines()
+    names = compared.results["scores"]
+    (scores,) = {len(of_name) for of_name in names.values()}
+    assert sum('"minus the blob"' in line for line in lines) == scores * len(names)
 
 
-def test_photos_come_from_each_class_in_turn(case):
-    model = debugcnn.load_model(case / "net.keras")
-    photos = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
-    assert [name.split("/")[0] for name in photos.names] == ["dark", "light"] * 4
-    assert list(photos.labels) == [0, 1] * 4 == list(photos.target)
+def test_a_run_that_was_interrupted_resumes(compared, monkeypatch, tmp_path):
+    def fails(model, images, target=None, **options):
+        assert len(images) in (1, 4), "explained again"  # but tried, and timed
+        return np.zeros(images.shape[:3], "f4")
+
+    for name, registered in HEATMAP_METHODS.items():
+        monkeypatch.setitem(HEATMAP_METHODS, name, replace(registered, function=fails))
+    file, masks = tmp_path / "again.json", compared.folder / "masks"
+    with small_chunks(), a_new_method():
+        assert command(compared.folder, "--masks", str(masks), "--json", str(file)) == 0
+    again = json.loads(file.read_text())
+    for key in ("scores", "layers", "curves"):
+        assert again[key] == compared.results[key]
 
 
-def test_a_picture_of_two_is_made_of_the_middles_of_two_photos(case):
-    model = debugcnn.load_model(case / "net.keras")
-    photos = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
-    pictures, targets, own = heatmap_comparison.side_by_side(photos)
-    assert pictures.shape == (2, HEIGHT, WIDTH, 3) and list(targets) == [0, 1]
-    middle = slice(WIDTH // 4, WIDTH // 4 + WIDTH // 2)
-    np.testing.assert_array_equal(pictures[0][:, : WIDTH // 2], photos.images[0][:, middle])
-    np.testing.assert_array_equal(pictures[1][:, WIDTH // 2 :], photos.images[3][:, middle])
-    assert own[0, :, : WIDTH // 2].all() and not own[0, :, WIDTH // 2 :].any()
-    assert own[1, :, WIDTH // 2 :].all() and not own[1, :, : WIDTH // 2].any()
-
-
-def test_the_holes_of_another_photo_are_those_of_another(case):
-    model = debugcnn.load_model(case / "net.keras")
-    photos = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
-    name = "HiResCAM, a layer earlier"
-    one = heatmap_comparison.curves(photos, name, slice(0, 1))
-    assert one.shape == (1, 5, 2) and np.isnan(one[0, 4]).all() and np.isfinite(one[:, :4]).all()
-    for stop, other in ((2, 1), (3, 1)):  # of two the other, of three the one before the last
-        heat = (
-            np.arange(stop)[:, None, None]
-            + np.random.default_rng(0).random((3, HEIGHT, WIDTH))[:stop]
-        )
-        photos.heatmaps = lambda name, chunk, heat=heat: heat
-        run = heatmap_comparison.curves(photos, name, slice(0, stop))
-        options = dict(target=photos.target[:1], fractions=heatmap_comparison.FRACTIONS)
-        expected = debugcnn.deletion_curve(model, photos.images[:1], heat[[other]], **options)
-        np.testing.assert_allclose(run[0, 4], expected[0], rtol=1e-4)
-        assert not np.allclose(run[0, 4], run[0, 0])
-
-
-def test_a_net_of_one_convolution_without_a_relu(case, capsys):
-    net = [
+def test_a_model_of_one_convolution_without_a_relu(folder, capsys, tmp_path):
+    inner = [
         keras.Input((HEIGHT, WIDTH, 3)),
         layers.Rescaling(1 / 255),
         layers.Conv2D(4, 3, activation="tanh"),
         layers.GlobalAveragePooling2D(),
         layers.Dense(2, "softmax"),
     ]
-    keras.utils.set_random_seed(0)
-    keras.Sequential(net).save(case / "net.keras")
-    assert command(case, "--limit", "2") == 0
+    keras.Sequential(inner).save(folder / "tanh.keras")
+    file = tmp_path / "results.json"
+    assert command(folder, "--images", "2", "--json", str(file), model="tanh.keras") == 0
     assert "guided backpropagation is left out. Model 'sequential" in capsys.readouterr().out
-    found = json.loads((case / "found.json").read_text())
-    assert list(found["scores"]) == [name for name in NAMES if "uided" not in name]
-
-
-def test_classes_may_have_another_order_than_folders(case):
-    model = debugcnn.load_model(case / "net.keras")
-    options = dict(limit=4, value_range=(0, 255), work=case / "work", classes=["light", "dark"])
-    photos = heatmap_comparison.Photos(model, case / "photos", **options)
-    assert list(photos.labels) == [1, 0] * 4
-    assert heatmap_comparison.side_by_side(photos) is None  # the net gets all of them wrong
-
-
-def test_the_bootstrap_is_near_the_closed_form():
-    values = np.random.default_rng(1).normal(3, 2, 400)
-    one = heatmap_comparison.bootstrap([*values, np.nan])
-    half = 1.96 * values.std(ddof=1) / 20
-    assert one["photos"] == 400 and one["mean"] == pytest.approx(values.mean(), abs=1e-4)
-    np.testing.assert_allclose(one["interval"], [values.mean() - half, values.mean() + half], 0.02)
-    assert heatmap_comparison.bootstrap([np.nan])["mean"] is None
-
-
-def test_the_bootstrap_draws_rows_that_belong_together():
-    values = np.random.default_rng(1).normal(3, 2, 400)
-    alone = heatmap_comparison.bootstrap(values)
-    thrice = heatmap_comparison.bootstrap(np.repeat(values[:, None], 3, 1))
-    assert thrice == alone | {"photos": 1200}  # no surer by saying it three times
-    holes = np.stack([values, np.full(400, np.nan)], 1)
-    assert heatmap_comparison.bootstrap(holes) == alone
-
-
-@pytest.mark.parametrize(("photos", "orders"), [(4, 2), (149, 2), (150, 3), (800, 10)])
-def test_each_order_of_the_layers_meets_other_photos(case, monkeypatch, photos, orders):
-    model = debugcnn.load_model(case / "net.keras")
-    few = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
-    few.images = few.images[np.arange(photos) % 8] + np.arange(photos)[:, None, None, None]
-    few.target = np.arange(photos)
-    asked = []
-
-    def cascade(model, explain, images, target, layers, seed):
-        asked.append((seed, list(target), images))
-        return {layer: np.array([0.1, 0.2, 0.3, 0.4]) + seed for layer in layers}
-
-    monkeypatch.setattr(visualize, "cascade", cascade)
-    found = heatmap_comparison.randomised(few, ["Grad-CAM", "random"], lambda line: None)
-    assert [seed for seed, _, _ in asked] == list(range(orders))
-    assert [target for _, target, _ in asked] == [[2 * i, 2 * i + 1] for i in range(orders)]
-    assert all(np.array_equal(given, few.images[target]) for _, target, given in asked)
-    assert list(found["random"]) == ["dense", "last", "first"]
-    expected = np.array([0.3, 0.4]) + np.arange(orders)[:, None]
-    np.testing.assert_allclose(found["random"]["last"], expected)
-
-
-def test_all_methods_are_shuffled_at_once_as_each_would_be_alone(case):
-    model = debugcnn.load_model(case / "net.keras")
-    photos = heatmap_comparison.Photos(model, case / "photos", 4, (0, 255), case / "work")
-    names = ["integrated gradients", "Grad-CAM x occlusion", "edges of the photo"]
-    found = heatmap_comparison.randomised(photos, names, lambda line: None)
-    methods = heatmap_comparison.METHODS
-    alone = {
-        names[0]: lambda *given: methods[names[0]](*given, (0, 255)),
-        names[1]: lambda *given: debugcnn.product(
-            methods["Grad-CAM"](*given, (0, 255)), methods["occlusion"](*given, (0, 255))
-        ),
-        names[2]: lambda model, images, target: debugcnn.edge_map(images),
-    }
-    for name, explain in alone.items():
-        given = photos.images[2:4], photos.target[2:4]
-        expected = debugcnn.cascading_randomization(model, explain, *given, ["dense", "last", "first"], seed=1)
-        for layer, values in expected.items():
-            np.testing.assert_allclose(found[name][layer][1], values, atol=1e-6)
+    results = json.loads(file.read_text())
+    names = debugcnn.heatmap_names()
+    assert list(results["scores"]) == [name for name in names if "uided" not in name]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (["--masks", "nowhere"], "holds no mask"),
-        (["--value-range", "1", "0"], "value_range is"),
+        (["--masks", "."], "holds no mask"),
+        (["--masks", "nowhere"], "no folder 'nowhere'"),
+        (["--value-range", "1", "0"], "--value-range is"),
+        (["--value-range", "tf"], "--value-range is"),
+        (["--images", "0"], "--images is a number"),
+        (["--json", "nowhere/results.json"], "cannot be written"),
+        (["--classes", "dark", "bright"], "light"),
     ],
 )
-def test_wrong_input_gets_one_sentence(case, capsys, change, words):
-    assert command(case, *change) == 2
+def test_wrong_input_gets_one_sentence(folder, capsys, change, words):
+    assert command(folder, *change) == 2
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
-    assert not (case / "found.json").exists()
 
 
-# -------------------------------------------------------------------------- what was found for ours
+@pytest.mark.parametrize("option", [["--help"], ["no.keras", "."]])
+def test_arguments_are_checked_without_tensorflow(option):
+    program = (
+        "import sys\n"
+        "from debugcnn.heatmap_comparison import main\n"
+        "try:\n"
+        "    status = main(sys.argv[1:])\n"
+        "finally:\n"
+        "    assert 'tensorflow' not in sys.modules\n"
+        "sys.exit(status)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, *option], capture_output=True, text=True, cwd=ROOT
+    )
+    if option == ["--help"]:
+        assert run.returncode == 0 and "usage: debugcnn heatmaps" in run.stdout and not run.stderr
+    else:
+        assert run.returncode == 2 and run.stderr.startswith("There is no model file 'no.keras'")
 
 
-def test_the_readme_has_the_table():
-    assert heatmap_comparison.table(FOUND) in (ROOT / "README.md").read_text()
+# ------------------------------------------------------------------------------------- the images
 
 
-def test_the_sentences_under_the_table_agree_with_what_was_found():
-    text = " ".join((ROOT / "README.md").read_text().split())
-    tasks = PLANTED
+def test_heatmaps_of_another_model_are_not_taken(model, folder, tmp_path):
+    def work():
+        return load_compared_images(model, folder / "images", 4, (0, 255), work=tmp_path).work
 
-    def on_the_marks(method):
-        shares = [one["scores"][method]["share on the marks"]["mean"] for one in tasks.values()]
+    before = work()
+    bias = model.get_layer("dense").bias
+    weights = bias.numpy()
+    bias.assign(weights + 1)
+    try:
+        assert work() != before
+    finally:
+        bias.assign(weights)
+    assert work() == before
+
+
+def test_images_come_from_each_class_in_turn(case):
+    assert [file.parent.name for file in case.files] == ["dark", "light"] * 4
+    assert list(case.labels) == [0, 1] * 4 == list(case.target)
+
+
+def test_classes_may_have_another_order_than_folders(model, folder, tmp_path):
+    options = dict(work=tmp_path, class_names=["light", "dark"])
+    case = load_compared_images(model, folder / "images", 4, (0, 255), **options)
+    assert list(case.labels) == [1, 0] * 4
+    assert measurements.side_by_side(case) is None  # the model predicts all of them wrongly
+
+
+def test_only_images_with_a_mask_are_loaded(model, folder, tmp_path):
+    masks = tmp_path / "masks"
+    (masks / "light").mkdir(parents=True)
+    cv2.imwrite(str(masks / "light" / "2.png"), corner())
+    options = dict(work=tmp_path / "work", masks=masks)
+    case = load_compared_images(model, folder / "images", None, (0, 255), **options)
+    assert [file.parts[-2:] for file in case.files] == [("light", "2.png")]
+
+
+# ------------------------------------------------------------------------------- the measurements
+
+
+def test_an_image_of_two_halves_is_made_of_the_middles_of_two_images(case, monkeypatch):
+    monkeypatch.setattr(measurements, "PAIRS", 2)
+    pairs = measurements.side_by_side(case)
+    assert pairs.images.shape == (2, HEIGHT, WIDTH, 3) and list(pairs.target) == [0, 1]
+    middle = slice(WIDTH // 4, WIDTH // 4 + WIDTH // 2)
+    left, right = slice(0, WIDTH // 2), slice(WIDTH // 2, None)
+    np.testing.assert_array_equal(pairs.images[0][:, left], case.images[0][:, middle])
+    np.testing.assert_array_equal(pairs.images[1][:, right], case.images[3][:, middle])
+    for own_half, own, other in zip(pairs.own_half, (left, right), (right, left)):
+        assert own_half[:, own].all() and not own_half[:, other].any()
+
+
+def test_the_holes_of_another_image_are_those_of_another(case, monkeypatch):
+    name = "HiResCAM, a layer earlier"
+    alone = measurements.removal_logits(case, name, slice(0, 1))
+    assert alone.shape == (1, 5, 2) and np.isnan(alone[0, 4]).all()
+    assert np.isfinite(alone[:, :4]).all()
+    noise = np.random.default_rng(0).random((3, HEIGHT, WIDTH))
+    for stop, other in ((2, 1), (3, 1)):  # of two the other, of three the one before the last
+        maps = np.arange(stop)[:, None, None] + noise[:stop]
+        monkeypatch.setattr(ComparedImages, "heatmaps", lambda case, name, chunk, maps=maps: maps)
+        curves = measurements.removal_logits(case, name, slice(0, stop))
+        expected = debugcnn.deletion_curve(
+            case.model, case.images[:1], maps[[other]], measurements.FRACTIONS, case.target[:1]
+        )
+        np.testing.assert_allclose(curves[0, 4], expected[0], rtol=1e-4)
+        assert not np.allclose(curves[0, 4], curves[0, 0])
+
+
+@pytest.mark.parametrize(("count", "orders"), [(4, 2), (149, 2), (150, 3), (800, 10)])
+def test_each_order_of_the_layers_is_applied_to_other_images(case, monkeypatch, count, orders):
+    case.images = case.images[np.arange(count) % 8] + np.arange(count)[:, None, None, None]
+    case.target = np.arange(count)
+    calls = []
+
+    def cascade(model, explain, images, target, layers, seed):
+        calls.append((seed, list(target), images))
+        return {layer: np.array([0.1, 0.2, 0.3, 0.4]) + seed for layer in layers}
+
+    monkeypatch.setattr(measurements, "cascading_randomization", cascade)
+    agreement = measurements.randomization_agreement(case, ["Grad-CAM", "random"], print)
+    assert [seed for seed, _, _ in calls] == list(range(orders))
+    assert [target for _, target, _ in calls] == [[2 * i, 2 * i + 1] for i in range(orders)]
+    assert all(np.array_equal(images, case.images[target]) for _, target, images in calls)
+    assert list(agreement["random"]) == ["dense", "last", "first"]
+    expected = np.array([0.3, 0.4]) + np.arange(orders)[:, None]
+    np.testing.assert_allclose(agreement["random"]["last"], expected)
+
+
+def test_all_heatmaps_are_randomized_at_once_as_each_would_be_alone(case):
+    names = ["integrated gradients", "Grad-CAM x occlusion", "edges of the photo"]
+    agreement = measurements.randomization_agreement(case, names, print)
+    methods = HEATMAP_METHODS
+    alone = {
+        names[0]: methods[names[0]],
+        names[1]: lambda *given: debugcnn.product(
+            methods["Grad-CAM"](*given), methods["occlusion"](*given)
+        ),
+        names[2]: lambda model, images, target: debugcnn.edge_map(images),
+    }
+    for name, explain in alone.items():
+        expected = debugcnn.cascading_randomization(
+            case.model,
+            explain,
+            case.images[2:4],
+            case.target[2:4],
+            layers=["dense", "last", "first"],
+            seed=1,
+        )
+        for layer, values in expected.items():
+            np.testing.assert_allclose(agreement[name][layer][1], values, atol=1e-6)
+
+
+# -------------------------------------------------------------------------------------- intervals
+
+
+def test_the_bootstrap_is_near_the_closed_form():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    result = bootstrap([*values, np.nan])
+    half = 1.96 * values.std(ddof=1) / 20
+    assert result["images"] == 400 and result["mean"] == pytest.approx(values.mean(), abs=1e-4)
+    expected = [values.mean() - half, values.mean() + half]
+    np.testing.assert_allclose(result["interval"], expected, 0.02)
+    assert bootstrap([np.nan])["mean"] is None
+
+
+def test_the_bootstrap_draws_rows_that_belong_together():
+    values = np.random.default_rng(1).normal(3, 2, 400)
+    alone = bootstrap(values)
+    thrice = bootstrap(np.repeat(values[:, None], 3, 1))
+    assert thrice == alone | {"images": 1200}  # the interval is not narrower
+    holes = np.stack([values, np.full(400, np.nan)], 1)
+    assert bootstrap(holes) == alone
+
+
+# ------------------------------------------------------------------------------- results for ours
+
+
+def test_enough_images_were_measured():
+    assert RESULTS["images"] >= 500 and list(RESULTS["scores"]) == debugcnn.heatmap_names()
+    assert all(score["images"] >= 90 for score in RESULTS["scores"]["Grad-CAM"].values())
+    assert set(TRIVIAL_HEATMAPS) < set(RESULTS["scores"])
+
+
+def test_the_page_has_the_table():
+    assert table(RESULTS) in PAGE.read_text()
+
+
+def test_the_sentences_under_the_table_agree_with_the_results():
+    text = " ".join(PAGE.read_text().split())
+    tasks, unequal = MARKS["tasks"].values(), MARKS["unequal marks"]
+
+    def on_the_marks(name):
+        shares = [task["scores"][name]["share on the marks"]["mean"] for task in tasks]
         return f"{min(shares):.0%} to {max(shares):.0%}"
 
-    exact, coarse = (on_the_marks(m) for m in ("integrated gradients from blur", "Grad-CAM"))
+    exact, coarse = map(on_the_marks, ("integrated gradients from blur", "Grad-CAM"))
     assert (
-        f"from a blurred photo put {exact} of their heat on the marks, Grad-CAM {coarse};" in text
+        f"from a blurred photo have {exact} of their positive values on the marks, Grad-CAM "
+        f"{coarse}." in text
     )
-    both = min(one["scores"]["Grad-CAM"]["marks found"]["mean"] for one in tasks.values())
+    both = min(task["scores"]["Grad-CAM"]["marks found"]["mean"] for task in tasks)
     assert f"Grad-CAM finds both on {both:.0%} of the photos" in text
-    shares = [
-        FOUND["scores"][m]["share on the subject"]["mean"] for m in ("Grad-CAM", "Grad-CAM cubed")
-    ]
-    assert "cubing Grad-CAM lifts it from {:.0%} to {:.0%}".format(*shares) in text
-    true = MARKS["worth"]["worth"][0] / sum(MARKS["worth"]["worth"])
-    some = "Grad-CAM", "occlusion", "Grad-CAM squared x occlusion"
-    parts = [MARKS["worth"]["scores"][m]["part of the stronger"]["mean"] for m in some]
+    stronger, weaker = unequal["added logits"]
+    names = "Grad-CAM", "occlusion", "Grad-CAM squared x occlusion"
+    parts = [unequal["scores"][name]["part of the stronger"]["mean"] for name in names]
     assert (
-        "twice as much as the other ({:.0%} of both), it has {:.0%} of the heat by Grad-CAM and "
-        "{:.0%} by occlusion, but {:.0%} by Grad-CAM squared times occlusion".format(true, *parts)
-        in text
-    )
-
-
-def test_what_was_found_is_of_enough_photos():
-    assert FOUND["photos"] >= 500 and list(FOUND["scores"]) == NAMES
-    assert all(one["photos"] >= 90 for one in FOUND["scores"]["Grad-CAM"].values())
-
-
-def sample_photos(copies):
-    photos, _ = debugcnn.load_images(ROOT / "images", (marks.SIDE, marks.SIDE))
-    return np.repeat(np.uint8(photos), copies, axis=0)
-
-
-@pytest.mark.parametrize("task", marks.TASKS)
-def test_the_nets_read_the_marks_and_nothing_else(task):
-    model = debugcnn.load_model(marks.SHOWN / f"{marks.TASKS.index(task)}.keras")
-    photos = sample_photos(12)
-    marked, labels, places = marks.painted(photos, task, seed=7)
-    assert 0.3 < labels.mean() < 0.7
-    says = [debugcnn.logits(model, some / np.float32(255)).argmax(1) for some in (marked, photos)]
-    assert np.mean(says[0] == labels) > 0.9 and not says[1].any()
-    changed = (marked != photos).any(-1)
-    assert not (changed & ~places.any(1)).any() and changed.sum() > 0.8 * places.sum()
-    assert PLANTED[task]["right"] > 0.95 and PLANTED[task]["called 0 without"] > 0.95
-
-
-@pytest.mark.parametrize("strong", [0, 1])
-def test_a_mark_is_worth_what_it_was_given(strong):
-    photos = sample_photos(6)
-    marked, logits, places = marks.weighed(photos, strong, seed=7)
-    there = places.any((2, 3))
-    assert set(map(tuple, there)) == {(False, False), (False, True), (True, False), (True, True)}
-    expected = -3 + 4 * there[:, strong] + 2 * there[:, 1 - strong]
-    np.testing.assert_array_equal(logits, expected)
-    assert ((marked != photos).any((1, 2, 3)) == there.any(1)).all()
-    np.testing.assert_allclose(marks.probable(photos, strong)[1].max(), 1 / (1 + np.exp(-3)))
-    model = debugcnn.load_model(marks.SHOWN / f"{len(marks.TASKS) + strong}.keras")
-    logit = [debugcnn.logits(model, some / np.float32(255))[:, 1] for some in (marked, photos)]
-    for one, two in ((0, 1), (1, 0)):
-        added = (logit[0] - logit[1])[there[:, one] & ~there[:, two]].mean()
-        assert added == pytest.approx(4 if one == strong else 2, abs=0.5)
-
-
-def test_the_worth_that_was_found_is_that_of_the_nets():
-    assert MARKS["worth"]["worth"] == pytest.approx([4, 2], abs=0.3)
-    scores = MARKS["worth"]["scores"]
-    assert list(scores) == NAMES
-    for name in TRIVIAL:  # each mark is the stronger once, so what knows nothing gets a half
-        assert scores[name]["part of the stronger"]["mean"] == pytest.approx(0.5, abs=0.01)
-        assert scores[name]["stronger is hotter"]["mean"] == pytest.approx(0.5, abs=0.01)
-    cubed, plain = (
-        scores[name]["part of the stronger"]["mean"] for name in ("Grad-CAM cubed", "Grad-CAM")
-    )
-    assert cubed == pytest.approx(plain**3 / (plain**3 + (1 - plain) ** 3), abs=0.02)
+        "twice as much to the logit as the other ({:.0%} of both), it gets {:.0%} of the values on "
+        "both by Grad-CAM and {:.0%} by occlusion, but {:.0%} by Grad-CAM squared times "
+        "occlusion".format(stronger / (stronger + weaker), *parts)
+    ) in text
+    names = "Grad-CAM", "Grad-CAM cubed"
+    shares = [RESULTS["scores"][name]["share on the subject"]["mean"] for name in names]
+    assert "cubing Grad-CAM raises it from {:.0%} to {:.0%}".format(*shares) in text
