@@ -37,6 +37,8 @@ def drawn_layers(model: keras.Model) -> list[Drawn]:
     drawn = []
     for name, layer in leaf_layers(model):
         kernels = kinds.kernels_of(layer)
+        if not all(np.isfinite(kernel).all() for kernel, _ in kernels):
+            continue
         bias = getattr(layer, "bias", None)
         moved = bias is not None and np.any(np.asarray(bias))
         verdicts = set() if moved else {_is_drawn_by_any(*pair) for pair in kernels}

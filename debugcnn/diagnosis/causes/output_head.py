@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...views import kinds
 from ...views.predictions import classifier_head, last_operation, output_activations
 from .. import pictures
 from ..forms import KNOWS_SOMETHING
@@ -9,7 +10,7 @@ from ..registry import Evidence, Limit, cause
 from ..thresholds import better_threshold
 
 # TensorFlow's names of activations between layers, which make no prediction.
-HIDDEN_ACTIVATIONS = {"Elu", "LeakyRelu", "Relu", "Relu6", "Selu", "Softplus", "Softsign", "Tanh"}
+HIDDEN_ACTIVATIONS = kinds.operations_of("activation") - {"Sigmoid"}
 
 
 @cause(
