@@ -8,6 +8,7 @@ suspicion; this happens once, by the faults as they were measured.
 
 from collections.abc import Callable, Iterable, Sequence
 
+from .. import quiet  # noqa: F401, I001  # before anything imports TensorFlow
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
