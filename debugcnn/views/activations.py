@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from .receptive_fields import as_map, map_of, trace_axes
+from .axes import as_map, map_of
+from .receptive_fields import trace_axes
 from .tracing import (
     LayerOrName,
     check_images,

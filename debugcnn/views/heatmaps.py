@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from .activations import convolution_ends
+from .axes import as_map, map_of
 from .last_map import last_map
 from .methods import Layer, Output, Target, ValueRange, method
 from .predictions import adds_up, choose_output, class_logits, classifier_head, logits_of
-from .receptive_fields import as_map, map_of, trace_axes
+from .receptive_fields import trace_axes
 from .targets import checked_targets, predicted_class, target_logits
 from .tracing import check_images, find, in_batches, layer_key, record
 

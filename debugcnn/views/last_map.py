@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from .axes import Map, has_line, map_of
 from .methods import Output
 from .predictions import choose_output
-from .receptive_fields import WINDOWED, Map, has_line, map_of, sliding_window, trace_axes
+from .receptive_fields import trace_axes
 from .tracing import Run, image_shape, record, source, trace
+from .window_axes import WINDOWED, sliding_window
 
 GLOBAL = 3  # units; a larger window that leaves a single one is a global pooling
 PRODUCTS = {"BatchMatMulV2", "BatchMatMulV3", "Einsum"}  # of two tensors: attention, for one
@@ -98,7 +100,7 @@ def _operations_between(images, prediction):
 def _is_global_pooling(op, axes):
     """Whether an operation that returns a single position slides a large window over a map."""
     window, before = sliding_window(op), map_of(axes.get(op.inputs[0].name, ()))
-    return bool(window and max(window[1]) > GLOBAL and before and before.shape != (1, 1))
+    return bool(window and max(window.size) > GLOBAL and before and before.shape != (1, 1))
 
 
 def _name(runs, tensor, operations):

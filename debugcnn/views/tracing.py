@@ -26,8 +26,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .axes import Map, as_map, map_of
 from .kinds import Role, role_of
-from .receptive_fields import Map, as_map, map_of, trace_axes
+from .receptive_fields import trace_axes
 
 BATCH = 32  # images that run at once
 FREE_SIDE = 128  # pixels, for a model that takes images of any size

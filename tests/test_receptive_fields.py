@@ -1,4 +1,4 @@
-"""Fields and strides against gradients, closed forms and published values."""
+"""Receptive fields and strides against gradients, closed forms and published values."""
 
 import keras
 import numpy as np
@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-import debugcnn.quiet
+import debugcnn
 from debugcnn.views.tracing import survey
 
 SHAPE = 61, 83, 2  # not square, and odd
 
 
 def model_of(*body, shape=SHAPE):
-    """A linear net whose kernels are all ones, so that each pixel of a field has a gradient."""
+    """A linear model with kernels of ones, so that each pixel of a field has a gradient."""
     model = keras.Sequential([keras.Input(shape), *body])
     for variable in model.variables:
         variable.assign(tf.ones_like(variable))
@@ -21,13 +21,13 @@ def model_of(*body, shape=SHAPE):
 
 
 def support(model, unit):
-    """First pixel that moves a unit of the last map, and the one behind the last: per axis."""
+    """First pixel that changes a unit of the last map, and the one behind the last: per axis."""
     images = tf.ones((1, *model.input_shape[1:]))
     with tf.GradientTape() as tape:
         tape.watch(images)
         value = tf.reduce_sum(model(images)[0, unit[0], unit[1]])
-    moved = np.argwhere(np.abs(tape.gradient(value, images)[0]).max(-1) > 0)
-    return moved.min(0), moved.max(0) + 1
+    changing = np.argwhere(np.abs(tape.gradient(value, images)[0]).max(-1) > 0)
+    return changing.min(0), changing.max(0) + 1
 
 
 class Function(layers.Layer):
@@ -66,7 +66,7 @@ BODIES = {
     "slices from the end": [Function(lambda x: x[..., -50::3, :1]), layers.Conv2D(2, 3)],
     "repeated units": [layers.AveragePooling2D(3), layers.UpSampling2D((2, 1))],
     "depthwise": [layers.DepthwiseConv2D(3, strides=2), layers.Dense(3), layers.Conv2D(1, 2)],
-    "turned axes": [
+    "reordered axes": [
         layers.Conv2D(2, 3, strides=2),
         layers.Permute((3, 1, 2)),
         layers.Permute((2, 3, 1)),
@@ -118,10 +118,10 @@ BODIES = {
 @pytest.mark.parametrize("name", BODIES)
 def test_fields_are_where_the_gradient_is(name):
     model = model_of(*BODIES[name])
-    place = survey(model)[-1].place
-    lines = place.rows, place.columns
-    assert place.shape == model.output_shape[1:3]
-    for unit in [(0, 0), (place.shape[0] // 2, place.shape[1] // 3), (place.shape[0] - 1, 2)]:
+    layout = survey(model)[-1].map
+    lines = layout.rows, layout.columns
+    assert layout.shape == model.output_shape[1:3]
+    for unit in [(0, 0), (layout.shape[0] // 2, layout.shape[1] // 3), (layout.shape[0] - 1, 2)]:
         first, behind = support(model, unit)
         for i, line in enumerate(lines):
             begin = line.start + unit[i] * line.stride
@@ -139,11 +139,11 @@ def test_a_transposed_convolution_halves_the_stride_and_holds_its_field(padding)
         layers.Conv2DTranspose(2, 5, strides=2, padding=padding),
     ]
     model = model_of(*body)
-    place = survey(model)[-1].place
-    assert (place.rows.stride, place.columns.stride) == (2, 2)
+    layout = survey(model)[-1].map
+    assert (layout.rows.stride, layout.columns.stride) == (2, 2)
     for unit in [(5, 9), (6, 9), (14, 20)]:
         first, behind = support(model, unit)
-        for i, line in enumerate((place.rows, place.columns)):
+        for i, line in enumerate((layout.rows, layout.columns)):
             begin = line.start + unit[i] * line.stride
             assert begin <= first[i] and behind[i] <= begin + line.field
             assert line.field <= behind[i] - first[i] + 4 * 2
@@ -156,16 +156,16 @@ def test_a_resized_map_holds_its_field(interpolation):
         layers.Conv2D(2, 3),
         shape=(60, 120, 3),
     )
-    place = survey(model)[-1].place
-    assert (place.rows.stride, place.columns.stride) == (2, 3)
+    layout = survey(model)[-1].map
+    assert (layout.rows.stride, layout.columns.stride) == (2, 3)
     for unit in [(4, 4), (20, 30)]:
         first, behind = support(model, unit)
-        for i, line in enumerate((place.rows, place.columns)):
+        for i, line in enumerate((layout.rows, layout.columns)):
             begin = line.start + unit[i] * line.stride
             assert begin <= first[i] and behind[i] <= begin + line.field
 
 
-KEPT = {  # what changes, orders or gathers values or channels, and moves no unit
+UNMOVED = {  # operations that change, order or gather values or channels, and move no unit
     **{f.__name__: f for f in (tf.abs, tf.exp, tf.math.expm1, tf.math.log, tf.math.log1p, tf.sign)},
     **{f.__name__: f for f in (tf.sqrt, tf.math.rsqrt, tf.square, tf.round, tf.math.reciprocal)},
     **{f.__name__: f for f in (tf.tanh, tf.sigmoid, tf.math.softplus, tf.nn.softsign, tf.math.erf)},
@@ -206,46 +206,46 @@ KEPT = {  # what changes, orders or gathers values or channels, and moves no uni
     "slice": lambda x: tf.slice(x, (0, 0, 0, 1), (-1, -1, -1, 1)),
     "squeeze": lambda x: tf.squeeze(tf.expand_dims(x, 1), 1),
     "product with a matrix": lambda x: tf.matmul(x, tf.ones((2, 3))),
-    "product with a turned matrix": lambda x: tf.reshape(
+    "product with a transposed matrix": lambda x: tf.reshape(
         tf.reshape(tf.matmul(x, tf.ones((6, 2)), transpose_b=True), (-1, 30, 79, 2, 3)),
         (-1, 30, 79, 6),
     ),
-    "turned product": lambda x: tf.matmul(
+    "transposed product": lambda x: tf.matmul(
         tf.transpose(x, (0, 1, 3, 2)), tf.ones((2, 3)), transpose_a=True
     ),
     "einsum": lambda x: tf.einsum("nyxc,cd->nyxd", x, tf.ones((2, 3))),
 }
 
 
-def test_what_moves_no_unit_keeps_the_map():
+def test_operations_that_move_no_unit_keep_the_map():
     images = keras.Input(SHAPE)
     maps = layers.Conv2D(2, (3, 5), strides=(2, 1))(images)
-    outputs = [Function(change, f"kept{i}")(maps) for i, change in enumerate(KEPT.values())]
+    outputs = [Function(change, f"unmoved{i}")(maps) for i, change in enumerate(UNMOVED.values())]
     entries = survey(keras.Model(images, outputs))
-    places = {entry.name: entry.place for entry in entries}
-    (expected,) = (entry.place for entry in entries if entry.name.startswith("conv"))
+    layouts = {entry.name: entry.map for entry in entries}
+    (expected,) = (entry.map for entry in entries if entry.name.startswith("conv"))
     assert expected.shape == (30, 79)
-    assert [kind for i, kind in enumerate(KEPT) if places[f"kept{i}"] != expected] == []
+    assert [kind for i, kind in enumerate(UNMOVED) if layouts[f"unmoved{i}"] != expected] == []
 
 
 def test_channels_first_inside_a_layer():
     def pooled(maps):
-        turned = tf.transpose(maps, (0, 3, 1, 2))
-        return tf.nn.max_pool2d(turned, (2, 5), (2, 3), "VALID", data_format="NCHW")
+        channels_first = tf.transpose(maps, (0, 3, 1, 2))
+        return tf.nn.max_pool2d(channels_first, (2, 5), (2, 3), "VALID", data_format="NCHW")
 
-    place = survey(keras.Sequential([keras.Input(SHAPE), Function(pooled)]))[0].place
-    assert (place.rows.stride, place.columns.stride) == (2, 3)
-    assert (place.rows.field, place.columns.field) == (2, 5)
-    assert place.shape == (30, 27) and place.order == (2, 3, 1)
+    layout = survey(keras.Sequential([keras.Input(SHAPE), Function(pooled)]))[0].map
+    assert (layout.rows.stride, layout.columns.stride) == (2, 3)
+    assert (layout.rows.field, layout.columns.field) == (2, 5)
+    assert layout.shape == (30, 27) and layout.order == (2, 3, 1)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_tokens_are_folded_back_in_their_order(turned):
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_tokens_are_folded_back_in_their_order(channels_first):
     body = [
         layers.Conv2D(3, 5, strides=5),
         layers.Reshape((-1, 3)),
         layers.Dense(2, use_bias=False),
-        *([layers.Permute((2, 1))] if turned else []),
+        *([layers.Permute((2, 1))] if channels_first else []),
     ]
     model = model_of(*body)
     model.layers[2].kernel.assign(np.random.default_rng(0).normal(size=(3, 2)))
@@ -255,10 +255,10 @@ def test_tokens_are_folded_back_in_their_order(turned):
     np.testing.assert_allclose(maps, by_hand, rtol=1e-4)
 
 
-def test_turned_axes_are_turned_back():
-    model = model_of(layers.Conv2D(3, 3, strides=2), layers.Permute((3, 2, 1), name="turned"))
+def test_reordered_axes_are_put_in_order():
+    model = model_of(layers.Conv2D(3, 3, strides=2), layers.Permute((3, 2, 1), name="reordered"))
     images = np.random.default_rng(1).uniform(0, 1, (2, *SHAPE))
-    maps = debugcnn.activations(model, images, ["turned"])["turned"]
+    maps = debugcnn.activations(model, images, ["reordered"])["reordered"]
     np.testing.assert_allclose(maps, model.layers[0](images), rtol=1e-4)
 
 
@@ -275,10 +275,10 @@ def test_turned_axes_are_turned_back():
         lambda x: tf.tile(x, (1, 2, 1, 1)),
     ],
 )
-def test_what_moves_units_in_an_unknown_way_is_no_map(change):
+def test_operations_that_move_units_in_an_unknown_way_return_no_map(change):
     body = [layers.Conv2D(2, 3), Function(change, "moved")]
     model = keras.Sequential([keras.Input(SHAPE), *body])
-    assert survey(model)[0].place and survey(model)[1].place is None
+    assert survey(model)[0].map and survey(model)[1].map is None
     with pytest.raises(ValueError, match="'moved' returns no map"):
         debugcnn.activations(model, np.zeros((1, *SHAPE)), ["moved"])
 
@@ -294,10 +294,10 @@ def test_what_moves_units_in_an_unknown_way_is_no_map(change):
         ("InceptionV3", "mixed10", 1311),
     ],
 )
-def test_fields_of_well_known_nets_are_the_published_ones(name, layer, field):
+def test_fields_of_well_known_models_are_the_published_ones(name, layer, field):
     model = getattr(keras.applications, name)(weights=None)
     facts = {facts.name: facts for facts in debugcnn.layer_table(model)}[layer]
-    assert (facts.field, facts.stride) == (field, 32)
+    assert (facts.receptive_field, facts.stride) == (field, 32)
     assert debugcnn.default_layer(model) == layer
     if name == "InceptionV3":
         strides = {facts.name: facts.stride for facts in debugcnn.layer_table(model)}
@@ -309,15 +309,15 @@ def test_a_field_is_counted_in_the_graph_that_runs():
     model = keras.Sequential(
         [keras.Input((8, 9, 1)), layers.Conv2D(1, 3, strides=2, padding="same")]
     )
-    place = survey(model)[0].place
-    assert (place.rows.start, place.columns.start) == (0, -1)
+    layout = survey(model)[0].map
+    assert (layout.rows.start, layout.columns.start) == (0, -1)
 
 
 def test_layer_table_counts_the_larger_of_two_sides():
     body = [layers.Conv2D(1, (3, 1), strides=(1, 2)), layers.Conv2D(1, (1, 5), strides=(3, 1))]
     wide, both = debugcnn.layer_table(keras.Sequential([keras.Input(SHAPE), *body]))
-    assert (wide.field, wide.stride) == (3, 2)
-    assert (both.field, both.stride) == (1 + 4 * 2, 3)
+    assert (wide.receptive_field, wide.stride) == (3, 2)
+    assert (both.receptive_field, both.stride) == (1 + 4 * 2, 3)
     model = keras.Sequential([keras.Input(SHAPE), *body])
     assert debugcnn.receptive_field(model, body[1])[1] == 3
 
@@ -331,8 +331,8 @@ def test_layer_table():
     ]
     table = debugcnn.layer_table(keras.Sequential([keras.Input((8, 12, 3)), *body]))
     assert table == [
-        ("look", "Conv2D", (6, 10, 3), 84, 3, 1),
-        ("relu", "ReLU", (6, 10, 3), 0, 3, 1),
-        ("mean", "GlobalAveragePooling2D", (3,), 0, None, None),
-        ("decide", "Dense", (5,), 20, None, None),
+        ("look", "Conv2D", (6, 10, 3), 84, 3, 1, "convolution"),
+        ("relu", "ReLU", (6, 10, 3), 0, 3, 1, "activation"),
+        ("mean", "GlobalAveragePooling2D", (3,), 0, None, None, "global pooling"),
+        ("decide", "Dense", (5,), 20, None, None, "dense"),
     ]
