@@ -3,10 +3,9 @@
     python benchmarks/run.py [NAME ...] [--archive kagglecatsanddogs.zip] [--data data]
                              [--minutes 60] [--repetitions N] [--table]
 
-NAME is any of grad_cam, grad_cam_mobilenet, grad_cam_plus_plus, layer_cam, smooth_grad,
-integrated_gradients, guided_backpropagation, score_cam, occlusion, rise, activations,
-filter_patterns, passes, pipeline, pipeline_in_training, separator, separator_from_folder, growth
-and training; none is all.
+NAME is the function of a registered heatmap method (grad_cam, occlusion ...) or any of
+grad_cam_mobilenet, activations, filter_patterns, passes, pipeline, pipeline_in_training, separator,
+separator_from_folder, growth and training; none is all.
 Needs benchmarks/requirements.txt; the separators and growth also need `unzip` and Microsoft's
 archive of the photos; passes, pipeline and training the folders that data_separator.py makes of
 it. Each name, once measured, goes into benchmarks/results.json; from that file come the table in
@@ -88,17 +87,13 @@ def mobilenet(args):
     return ["mobilenet"]
 
 
+HEATMAPS = views.heatmap_contenders()
 BENCHMARKS = {
-    "grad_cam": compared(views.GRAD_CAM, our_net, 7),
-    "grad_cam_mobilenet": compared(views.GRAD_CAM, mobilenet, 5),
-    "grad_cam_plus_plus": compared(views.GRAD_CAM_PLUS_PLUS, our_net, 7),
-    "layer_cam": compared(views.LAYER_CAM, our_net, 7),
-    "smooth_grad": compared(views.SMOOTH_GRAD, our_net, 3),
-    "integrated_gradients": compared(views.INTEGRATED_GRADIENTS, our_net, 3),
-    "guided_backpropagation": compared(views.GUIDED_BACKPROPAGATION, our_net, 7),
-    "score_cam": compared(views.SCORE_CAM, our_net, 3),
-    "occlusion": compared(views.OCCLUSION, our_net, 3),
-    "rise": compared(views.RISE, our_net, 3),
+    **{
+        name: compared(contenders, our_net, 3 if name in views.COUNTS else 7)
+        for name, contenders in HEATMAPS.items()
+    },
+    "grad_cam_mobilenet": compared(HEATMAPS["grad_cam"], mobilenet, 5),
     "activations": compared(views.ACTIVATIONS, our_net, 7),
     "filter_patterns": compared(views.PATTERNS, our_net, 3, warm_up=0),
     "passes": lambda args: {"rows": views.passes(args.data.resolve())},
@@ -130,6 +125,11 @@ TITLES = {
     "pipeline_in_training": "Training our net on them",
     "separator": "Splitting the photos, from the archive",
     "separator_from_folder": "Splitting the photos, from a folder",
+}
+TITLES = TITLES | {
+    name: f"`{name}` of {views.COUNTS.get(name, 64)} photos, our net"
+    for name in HEATMAPS
+    if name not in TITLES
 }
 NEEDS = {
     "archive": {"separator", "separator_from_folder", "growth"},

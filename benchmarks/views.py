@@ -59,16 +59,49 @@ def forward_graph(name):
     return lambda: [run(tf.constant(photos[i : i + 32])).numpy() for i in (0, 32)]
 
 
-# ------------------------------------------------------------------------------------- Grad-CAM
+# ------------------------------------------------------------------------- ours, of every method
+
+SAMPLES = 12  # of SmoothGrad, and steps of integrated gradients: ours and the peers'
+NOISE = 0.15  # of SmoothGrad, times the width of the range of values
+SOME, FEW = 8, 2  # images, for the slower methods
+PATCH = 16  # pixels: the side of the square that occludes the image, and from one to the next
+MASKS = 256  # of RISE
+CELLS = 7  # of a mask of RISE, on a side
+READ_A_LAYER = {"grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "score_cam"}
+OPTIONS = {  # of the functions, where the comparison with the peers needs others than the defaults
+    "smooth_grad": {"samples": SAMPLES, "noise": NOISE},
+    "integrated_gradients": {"steps": SAMPLES},
+    "integrated_gradients_from_blur": {"steps": SAMPLES},
+    "occlusion": {"size": PATCH, "stride": PATCH},
+    "rise": {"samples": MASKS, "cells": CELLS},
+}
+COUNTS = {  # images; all of them otherwise
+    "smooth_grad": SOME,
+    "integrated_gradients": SOME,
+    "integrated_gradients_from_blur": SOME,
+    "score_cam": FEW,
+    "occlusion": FEW,
+    "rise": FEW,
+}
 
 
-def cam(method, name):
-    """debugcnn.grad_cam, or another method of a layer, of the predicted class, all in one call."""
-    import debugcnn.quiet
+def heatmap_functions():
+    """{name: function} of all registered heatmap methods."""
+    import debugcnn
 
-    model, photos = _setting(name)
-    explain = getattr(visualize, method)
-    return lambda: explain(model, photos, layer=LAST[name])
+    functions = [method.function for method in debugcnn.HEATMAP_METHODS.values()]
+    return {function.__name__: function for function in functions}
+
+
+def heatmap_method(function, name):
+    """A registered heatmap method of the predicted class, all images in one call."""
+    model, photos = _setting(name, COUNTS.get(function))
+    explain = heatmap_functions()[function]
+    layer = {"layer": LAST[name]} if function in READ_A_LAYER else {}
+    return lambda: explain(model, photos, **layer, **OPTIONS.get(function, {}))
+
+
+# -------------------------------------------------------------------------------- Grad-CAM, peers
 
 
 def _predicted(model, photos):
@@ -137,19 +170,7 @@ def xplique(method, options, count, name):
     return lambda: explain(photos, targets).numpy()
 
 
-# -------------------------------------------------------------------- heatmaps, pixel by pixel
-
-SAMPLES = 12  # of SmoothGrad, and steps of integrated gradients: ours and the peers'
-NOISE = 0.15  # of SmoothGrad, times the width of the range of values
-SOME = 8  # photos
-
-
-def smooth_grad(name):
-    """debugcnn.smooth_grad of the predicted class, all photos in one call."""
-    import debugcnn.quiet
-
-    model, photos = _setting(name, SOME)
-    return lambda: debugcnn.smooth_grad(model, photos, samples=SAMPLES, noise=NOISE)
+# --------------------------------------------------------------- heatmaps, pixel by pixel, peers
 
 
 def smooth_grad_tf_keras_vis(name):
@@ -173,14 +194,6 @@ def smooth_grad_tf_explain(name):
     return lambda: SmoothGrad().explain((photos, None), model, kind, **options)
 
 
-def integrated_gradients(name):
-    """debugcnn.integrated_gradients of the predicted class, all photos in one call."""
-    import debugcnn.quiet
-
-    model, photos = _setting(name, SOME)
-    return lambda: debugcnn.integrated_gradients(model, photos, steps=SAMPLES)
-
-
 def integrated_gradients_tf_explain(name):
     """IntegratedGradients().explain, all photos and steps in one batch, drawn as a grid."""
     from tf_explain.core.integrated_gradients import IntegratedGradients
@@ -190,28 +203,7 @@ def integrated_gradients_tf_explain(name):
     return lambda: IntegratedGradients().explain((photos, None), model, kind, n_steps=SAMPLES)
 
 
-def guided_backpropagation(name):
-    """debugcnn.guided_backpropagation of the predicted class, all photos in one call."""
-    import debugcnn.quiet
-
-    model, photos = _setting(name)
-    return lambda: debugcnn.guided_backpropagation(model, photos)
-
-
-# ---------------------------------------------------------------- heatmaps, by what is taken away
-
-FEW = 2  # photos
-PATCH = 16  # pixels: the side of the square that covers the photo, and from one to the next
-MASKS = 256  # of RISE
-CELLS = 7  # of a mask of RISE, on a side
-
-
-def score_cam(name):
-    """debugcnn.score_cam of the predicted class, of all channels, all photos in one call."""
-    import debugcnn.quiet
-
-    model, photos = _setting(name, FEW)
-    return lambda: debugcnn.score_cam(model, photos, layer=LAST[name])
+# --------------------------------------------------------------- heatmaps, by perturbation, peers
 
 
 def score_cam_tf_keras_vis(name):
@@ -224,14 +216,6 @@ def score_cam_tf_keras_vis(name):
     return lambda: Scorecam(model)(score, photos, max_N=-1, **layer)
 
 
-def occlusion(name):
-    """debugcnn.occlusion of the predicted class with squares side by side, in one call."""
-    import debugcnn.quiet
-
-    model, photos = _setting(name, FEW)
-    return lambda: debugcnn.occlusion(model, photos, size=PATCH, stride=PATCH)
-
-
 def occlusion_tf_explain(name):
     """OcclusionSensitivity().explain, whose squares lie side by side, drawn as overlays."""
     from tf_explain.core.occlusion_sensitivity import OcclusionSensitivity
@@ -239,14 +223,6 @@ def occlusion_tf_explain(name):
     model, photos = _setting(name, FEW)
     kind = 0
     return lambda: OcclusionSensitivity().explain((photos, None), model, kind, PATCH)
-
-
-def rise(name):
-    """debugcnn.rise of the predicted class, all photos in one call."""
-    import debugcnn.quiet
-
-    model, photos = _setting(name, FEW)
-    return lambda: debugcnn.rise(model, photos, samples=MASKS, cells=CELLS)
 
 
 # ---------------------------------------------------------------------------------- activations
@@ -461,55 +437,55 @@ def passes(data):
 
 # ------------------------------------------------------------------------------------- the rows
 
-GRAD_CAM = {
-    "ours": partial(cam, "grad_cam"),
-    "a forward pass, `model.predict`": forward,
-    "a forward pass, `tf.function(model)`": forward_graph,
-    "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam", "Gradcam"),
-    "tf-explain": grad_cam_tf_explain,
-    "the loop of the Keras documentation": grad_cam_keras_docs,
+HEATMAP_PEERS = {
+    "grad_cam": {
+        "a forward pass, `model.predict`": forward,
+        "a forward pass, `tf.function(model)`": forward_graph,
+        "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam", "Gradcam"),
+        "tf-explain": grad_cam_tf_explain,
+        "the loop of the Keras documentation": grad_cam_keras_docs,
+    },
+    "grad_cam_plus_plus": {
+        "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam_plus_plus", "GradcamPlusPlus"),
+        "xplique": partial(xplique, "GradCAMPP", {"conv_layer": LAST["ours"]}, None),
+    },
+    "layer_cam": {"tf-keras-vis": partial(cam_tf_keras_vis, "layercam", "Layercam")},
+    "smooth_grad": {
+        "tf-keras-vis": smooth_grad_tf_keras_vis,
+        "tf-explain": smooth_grad_tf_explain,
+        "xplique": partial(
+            xplique, "SmoothGrad", {"nb_samples": SAMPLES, "noise": NOISE * 255}, SOME
+        ),
+    },
+    "integrated_gradients": {
+        "tf-explain": integrated_gradients_tf_explain,
+        "xplique": partial(
+            xplique, "IntegratedGradients", {"steps": SAMPLES, "baseline_value": 127.5}, SOME
+        ),
+    },
+    "guided_backpropagation": {"xplique": partial(xplique, "GuidedBackprop", {}, None)},
+    "score_cam": {"tf-keras-vis": score_cam_tf_keras_vis},
+    "occlusion": {
+        "tf-explain": occlusion_tf_explain,
+        "xplique": partial(
+            xplique,
+            "Occlusion",
+            {"patch_size": PATCH, "patch_stride": PATCH, "occlusion_value": 127.5},
+            FEW,
+        ),
+    },
+    "rise": {"xplique": partial(xplique, "Rise", {"nb_samples": MASKS, "grid_size": CELLS}, FEW)},
 }
-GRAD_CAM_PLUS_PLUS = {
-    "ours": partial(cam, "grad_cam_plus_plus"),
-    "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam_plus_plus", "GradcamPlusPlus"),
-    "xplique": partial(xplique, "GradCAMPP", {"conv_layer": LAST["ours"]}, None),
-}
-LAYER_CAM = {
-    "ours": partial(cam, "layer_cam"),
-    "tf-keras-vis": partial(cam_tf_keras_vis, "layercam", "Layercam"),
-}
-SMOOTH_GRAD = {
-    "ours": smooth_grad,
-    "tf-keras-vis": smooth_grad_tf_keras_vis,
-    "tf-explain": smooth_grad_tf_explain,
-    "xplique": partial(xplique, "SmoothGrad", {"nb_samples": SAMPLES, "noise": NOISE * 255}, SOME),
-}
-INTEGRATED_GRADIENTS = {
-    "ours": integrated_gradients,
-    "tf-explain": integrated_gradients_tf_explain,
-    "xplique": partial(
-        xplique, "IntegratedGradients", {"steps": SAMPLES, "baseline_value": 127.5}, SOME
-    ),
-}
-GUIDED_BACKPROPAGATION = {
-    "ours": guided_backpropagation,
-    "xplique": partial(xplique, "GuidedBackprop", {}, None),
-}
-SCORE_CAM = {"ours": score_cam, "tf-keras-vis": score_cam_tf_keras_vis}
-OCCLUSION = {
-    "ours": occlusion,
-    "tf-explain": occlusion_tf_explain,
-    "xplique": partial(
-        xplique,
-        "Occlusion",
-        {"patch_size": PATCH, "patch_stride": PATCH, "occlusion_value": 127.5},
-        FEW,
-    ),
-}
-RISE = {
-    "ours": rise,
-    "xplique": partial(xplique, "Rise", {"nb_samples": MASKS, "grid_size": CELLS}, FEW),
-}
+
+
+def heatmap_contenders():
+    """{name of a registered heatmap method's function: its contenders}, ours first."""
+    return {
+        name: {"ours": partial(heatmap_method, name)} | HEATMAP_PEERS.get(name, {})
+        for name in heatmap_functions()
+    }
+
+
 ACTIVATIONS = {
     "ours": activations,
     "a forward pass, `model.predict`": forward,
