@@ -113,6 +113,11 @@ from .views.predictions import (
     output_activations as output_activations,
     probabilities as probabilities,
 )
+from .views.range_search import (
+    RangeEstimate as RangeEstimate,
+    Trial as Trial,
+    find_value_range as find_value_range,
+)
 from .views.tracing import (
     LayerFacts as LayerFacts,
     check_images as check_images,
@@ -122,9 +127,6 @@ from .views.tracing import (
 )
 from .views.value_ranges import (
     VALUE_RANGES as VALUE_RANGES,
-    FoundRange as FoundRange,
-    Trial as Trial,
-    find_value_range as find_value_range,
     from_pixels as from_pixels,
     to_pixels as to_pixels,
 )
