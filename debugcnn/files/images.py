@@ -173,8 +173,9 @@ def is_readable(file: str | Path, max_pixels: int = MAX_PIXELS) -> bool:
 def _listed(folder):
     try:
         return sorted(Path(folder).iterdir())
-    except OSError as error:
-        raise ValueError(f"{str(folder)!r} cannot be listed: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # ValueError: no folder can have this name
+        reason = getattr(error, "strerror", error)
+        raise ValueError(f"{str(folder)!r} cannot be listed: {reason}.") from error
 
 
 def _empty(resizers, count, size, channels):

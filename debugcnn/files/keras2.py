@@ -5,9 +5,7 @@ same, and gets its weights. What belongs to training alone is left out where Ker
 it. The file itself is only read. What would change a prediction raises ValueError.
 """
 
-import json
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import h5py
@@ -18,39 +16,37 @@ from .keras2_layers import make_input, make_layer, simplified
 from .keras2_operations import TFOpLambda
 from .keras2_weights import Part, Parts, fill_from_hdf5, fill_from_zip
 
+__all__ = ["Builder", "fill_from_hdf5", "fill_from_zip", "load"]
+
 OF_TRAINING = {"RandomHeight", "RandomWidth"}  # layers that do nothing else, gone from Keras 3
 
 
 def load(
-    file: h5py.File | zipfile.ZipFile,
+    config: dict[str, Any],
+    weights: h5py.Group,
+    fill: Callable[[keras.Model, h5py.Group, Parts], None],
     custom_objects: Mapping[str, Any] | None = None,
-    safe_mode: bool = True,
 ) -> tuple[keras.Model, list[str]]:
-    """The model in an open HDF5 file or zip, and what had to be changed, as short texts.
+    """The model that a file describes, and what had to be changed, as short texts.
 
-    `custom_objects` are classes and functions by name; `safe_mode` refuses Python code in the file.
-    Raises ValueError for what Keras 3 cannot compute, and whatever the readers raise for damage.
+    `fill` is one of `fill_from_hdf5` and `fill_from_zip`, and takes the `weights`. `custom_objects`
+    are classes and functions by name. Raises ValueError for what Keras 3 cannot compute, and
+    whatever the readers raise for damage. Python code in the file, and files that it names, are
+    left to Keras' safe mode.
     """
-    zipped = isinstance(file, zipfile.ZipFile)
-    config = file.read("config.json") if zipped else file.attrs["model_config"]
-    builder = Builder(safe_mode)
+    builder = Builder()
     with keras.saving.custom_object_scope(custom_objects or {}):
-        model = builder.make(json.loads(config))
+        model = builder.make(config)
     if not model.built:
         raise ValueError("It does not say how large its images are: save it after a first call.")
-    if zipped:
-        with file.open("model.weights.h5") as weights, h5py.File(weights) as opened:
-            fill_from_zip(model, opened, builder.parts)
-    else:
-        fill_from_hdf5(model, file["model_weights"], builder.parts)
+    fill(model, weights, builder.parts)
     return model, [f"{kind}: {', '.join(what)}" for kind, what in sorted(builder.changes.items())]
 
 
 class Builder:
     """Makes layers and models from configurations, and remembers their order in the file."""
 
-    def __init__(self, safe_mode: bool) -> None:
-        self.safe_mode = safe_mode
+    def __init__(self) -> None:
         self.changes: dict[str, dict[str, None]] = {}  # {class of layers: {change: None}}
         self.parts: Parts = {}
 
@@ -94,7 +90,7 @@ class Builder:
         settings["arguments"] = config.get("arguments") or {}
         layer = {"class_name": "Lambda", "config": settings, "module": "keras.layers"}
         layer["registered_name"] = None
-        return keras.saving.deserialize_keras_object(layer, safe_mode=self.safe_mode)
+        return keras.saving.deserialize_keras_object(layer)
 
     def _make_sequential(self, config):
         entries = config if isinstance(config, list) else config["layers"]

@@ -2,7 +2,10 @@
 
 import re
 import zipfile
+import zlib
 from pathlib import Path
+
+from ..text import printable
 
 SAVE = "save the whole model again, with model.save('model.keras')"
 # How files begin that are no models of Keras, and what they are.
@@ -17,6 +20,9 @@ MISSING_CLASS = re.compile(
     r"'(?:[\w.]+>)?(\w+)'"
 )
 
+# One of the parts whose weights Keras could not load, and why.
+FAILED_PART = re.compile(r"objects could not be loaded.*? object (<[^>]*>):\n\n([^\n]+)", re.DOTALL)
+
 
 class Unusable(Exception):
     """What a file is that cannot be loaded, as the end of a sentence."""
@@ -24,7 +30,10 @@ class Unusable(Exception):
 
 def kind_of_folder(path: Path) -> str:
     """What a folder is that was given instead of a file, as the end of a sentence."""
-    names = {file.name for file in path.iterdir()}
+    try:
+        names = {file.name for file in path.iterdir()}
+    except OSError:
+        names = set()
     if "saved_model.pb" in names:
         return (
             "a SavedModel folder, which Keras 3 does not open: where it was made, with TensorFlow "
@@ -67,12 +76,21 @@ def kind_of_zip(names: list[str]) -> str:
 
 def reason(error: Exception) -> str:
     """Why a file does not open, from what the readers raise, as the end of a sentence."""
-    text = str(error)
+    return printable(_reason(error, str(error))).replace("\n", " ")
+
+
+def _reason(error, text):
     if isinstance(error, Unusable):
         return text
     damaged = isinstance(error, OSError) and error.errno is None  # as h5py reports it
-    if damaged or isinstance(error, zipfile.BadZipFile | EOFError):
+    if damaged or isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
         return "it is damaged or breaks off: copy or download it again."
+    if isinstance(error, OSError):
+        return f"{error.strerror}."
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is."
+    if isinstance(error, RecursionError):
+        return "its description is nested too deeply."
     if "ambda" in text and re.search("arbitrary code|unsafe", text):
         return (
             "a Lambda layer in it holds Python code, which would run here: if you trust the file, "
@@ -84,5 +102,7 @@ def reason(error: Exception) -> str:
             "defines it, under @keras.saving.register_keras_serializable(), or give it in "
             "custom_objects."
         )
+    if part := FAILED_PART.search(text):
+        return f"the weights of {part[1]} cannot be loaded: {part[2]}"
     text = text.rpartition("Exception encountered:")[2].strip().partition("\n")[0]
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
