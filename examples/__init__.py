@@ -1,1 +1,3 @@
-"""A small net for drawn shapes, and how to draw all patterns of a net."""
+"""A small model for drawn shapes."""
+
+from debugcnn import quiet as quiet  # before any module here imports TensorFlow

@@ -16,12 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import debugcnn
-from debugcnn.__main__ import main as command
+from debugcnn.diagnosis.command import main as command
 from debugcnn.files.compact_json import write_json
 
 RESULTS = Path(__file__).with_name("strangers.json")
-COUNT = 500  # images
 # What was established, and the causes that are accepted for it.
 ACCEPTED = {
     "needs_rescale": {"input_scale"},
@@ -37,22 +35,19 @@ def examine(file: Path, images: str | os.PathLike[str]) -> dict[str, Any]:
     """What the diagnosis of a model names, and its accuracy before and after the images are fed
     as the diagnosis says.
     """
-    model = debugcnn.load_model(file)
-    *size, channels = debugcnn.image_shape(model)
-    pixels, _, labels, _ = debugcnn.load_labelled_images(images, size, COUNT // 2, channels)
-    accuracy = float((debugcnn.probabilities(model, pixels).argmax(1) == labels).mean())
     with tempfile.TemporaryDirectory() as folder:
         report_file = Path(folder, "report.json")
-        options = ["--images", str(COUNT), "--json", str(report_file)]
-        command(["diagnose", str(file), str(images), *options])
+        status = command([str(file), str(images), "--json", str(report_file)])
+        if status == 2:  # the reason was printed
+            raise ValueError(f"{file.name} was not examined.")
         report = json.loads(report_file.read_text())
 
     def causes(verdict: str) -> list[str]:
         return [f["cause"] for f in report["findings"] if f["verdict"] == verdict]
 
     return {
-        "images": len(labels),
-        "accuracy": accuracy,
+        "images": report["images"],
+        "accuracy": report["accuracy_as_fed"],
         "fixed_accuracy": report["accuracy"],
         "value_range": report["value_range"],
         "faults": causes("fault"),
