@@ -109,6 +109,12 @@ def red_reader():
     return mean_colour_reader()
 
 
+@cache
+def softmax_of(classes):
+    """A softmax over so many classes, for tests that give the logits."""
+    return model_of(layers.GlobalAveragePooling2D(), layers.Dense(classes, "softmax"))
+
+
 def top_reader(weights=(20, -20)):
     """Its logit is how much redder the upper half is than the lower one."""
     model = model_of(

@@ -14,6 +14,7 @@ from tiny_classifiers import (
     mean_colour_reader,
     model_of,
     red_reader,
+    softmax_of,
     three_colour_reader,
     two_classes,
     verdict,
@@ -30,18 +31,7 @@ IMAGES = np.random.default_rng(0).uniform(0, 255, (1000, SIDE, SIDE, 3)).astype(
 def predicted(labels, logits, **options):
     """A Case whose model predicts these logits, of two classes or more."""
     classes = np.shape(logits)[1]
-    return case_of(head_of(classes), IMAGES[: len(labels)], labels, logits, **options)
-
-
-HEADS = {}
-
-
-def head_of(classes):
-    """A model of so many classes; a softmax, which is traced only once."""
-    if classes not in HEADS:
-        inner = layers.GlobalAveragePooling2D(), layers.Dense(classes, "softmax")
-        HEADS[classes] = model_of(*inner)
-    return HEADS[classes]
+    return case_of(softmax_of(classes), IMAGES[: len(labels)], labels, logits, **options)
 
 
 # ------------------------------------------------------------------------------------ dead_filters
