@@ -354,6 +354,18 @@ def test_weights_are_compared_with_the_description_before_they_are_read(tmp_path
     assert peak < 2**23  # the weights take 2 ** 24 bytes
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("version", ["2.15.0", "3.14.0"])
+def test_layers_that_are_larger_than_their_weights_are_not_built(tmp_path, version, suffix):
+    config = with_layers(entry("Flatten"), entry("Dense", units=2**20))
+    if version < "3":
+        config = json.loads(json.dumps(KERAS_2))
+        config["config"]["layers"][-1]["config"]["units"] = 2**20
+    path = model_file(tmp_path, suffix, config, version)
+    refused(path, "its layer 'dense' is larger than the weights in the file")
+    assert keras.Layer.add_weight.__name__ == "add_weight"
+
+
 @pytest.mark.parametrize("name", ["config.json", "metadata.json"])
 def test_texts_of_more_than_64_mb_are_not_unpacked(tmp_path, name):
     bomb = {name.replace(".", "_"): b" " * (2**26 + 1)}

@@ -19,7 +19,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from ..text import printable
 from . import keras2
-from .hdf5 import check_weights
+from .hdf5 import check_weights, layers_no_larger_than
 from .keras_archive import (
     CONFIG,
     MAX_TEXT,
@@ -96,15 +96,16 @@ def _from_hdf5(path, custom_objects, safe_mode):
                 if weights
                 else "it is an HDF5 file, but Keras did not write it."
             )
-        check_weights(file, path.stat().st_size)
+        stored = check_weights(file, path.stat().st_size)
         version = _attribute(file, "keras_version", "1")
         config = json.loads(_attribute(file, "model_config"))
         if safe_mode:
             check_permission(config, custom_objects)
         if _major(version) < 3:
             weights = file["model_weights"], keras2.fill_from_hdf5
-            return _rebuilt(path, version, config, *weights, custom_objects)
-    with tempfile.TemporaryDirectory() as folder:
+            with layers_no_larger_than(stored):
+                return _rebuilt(path, version, config, *weights, custom_objects)
+    with layers_no_larger_than(stored), tempfile.TemporaryDirectory() as folder:
         if path.suffix != ".h5":  # Keras goes by the name
             path = shutil.copyfile(path, Path(folder, "model.h5"))
         try:
@@ -126,18 +127,20 @@ def _from_zip(path, custom_objects, safe_mode):
             check_permission(config, custom_objects)
         weights = extract_weights(archive, Path(folder))
         with h5py.File(weights) as file:
-            check_weights(file, path.stat().st_size)
+            stored = check_weights(file, path.stat().st_size)
             if _major(version) < 3:
                 fill = file, keras2.fill_from_zip
-                return _rebuilt(path, version, config, *fill, custom_objects)
+                with layers_no_larger_than(stored):
+                    return _rebuilt(path, version, config, *fill, custom_objects)
         if path.suffix != ".keras" or not is_plain(archive) or config != _without_top(described):
             path = write_copy(archive, config, weights, Path(folder, "copy.keras"))
         unset = set()
         while True:
             try:
-                return keras.models.load_model(
-                    path, custom_objects, compile=False, safe_mode=safe_mode
-                )
+                with layers_no_larger_than(stored):
+                    return keras.models.load_model(
+                        path, custom_objects, compile=False, safe_mode=safe_mode
+                    )
             except (TypeError, ValueError) as error:
                 names = _unknown_settings(error)
                 if not names:
