@@ -1,17 +1,13 @@
-"""Measure this tutorial side by side with what people would use instead.
+"""Measure debugcnn side by side with what people would use instead.
 
-    python benchmarks/run.py [NAME ...] [--archive kagglecatsanddogs.zip] [--data data]
+    python -m benchmarks.run [NAME ...] [--archive kagglecatsanddogs.zip] [--data data]
                              [--minutes 60] [--repetitions N] [--table]
 
-NAME is the function of a registered heatmap method (grad_cam, occlusion ...) or any of
-grad_cam_mobilenet, activations, filter_patterns, passes, pipeline, pipeline_in_training, separator,
-separator_from_folder, growth and training; none is all.
-Needs benchmarks/requirements.txt; the separators and growth also need `unzip` and Microsoft's
-archive of the photos; passes, pipeline and training the folders that data_separator.py makes of
-it. Each name, once measured, goes into benchmarks/results.json; from that file come the table in
-benchmarks/README.md, two sentences in README.md and images/figures/training.png (--table: only
-these). A training that was stopped goes on; delete benchmarks/work to train afresh. Leave the
-machine alone meanwhile.
+Without a NAME, everything is measured, in some hours. Leave the machine alone meanwhile. Needed are
+benchmarks/requirements.txt, for the separators `unzip` and Microsoft's archive of the photos, and
+for passes and training the folder that data_separator.py makes of it. The results go into
+benchmarks/results.json; from that file come the table in benchmarks/README.md, two sentences in
+README.md and images/figures/training.png (--table: only these).
 """
 
 import argparse
@@ -20,261 +16,234 @@ import json
 import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import measure
-import pipeline
-import separator
-import training
-import views
+from debugcnn.files.atomic import write_atomically
+from debugcnn.files.compact_json import write_json
+
+from . import separation, timing, training, views
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
-README, FRONT = HERE / "README.md", HERE.parent / "README.md"
+PAGE, README = HERE / "README.md", HERE.parent / "README.md"
 FIGURE = HERE.parent / "images" / "figures" / "training.png"
-WORK = HERE / "work"  # trainings that can go on, and what can be deleted at any time
-MARKS = "<!-- written by benchmarks/run.py -->\n", "<!-- end of what it wrote -->"
-PEERS = {
-    "tf_keras_vis": "tf-keras-vis",
-    "tf_explain": "tf-explain",
-    "splitfolders": "split-folders",
-    "scipy": "scipy",
+METRICS = HERE.parent / "models" / "metrics.json"
+WORK = HERE / "work"  # can be deleted at any time
+BEGIN, END = "<!-- written by benchmarks/run.py -->\n", "<!-- end of what it wrote -->"
+PEERS = {  # {package: its module}
+    "tf-keras-vis": "tf_keras_vis",
+    "tf-explain": "tf_explain",
+    "split-folders": "splitfolders",
     "xplique": "xplique",
 }
 
-
-# ------------------------------------------------------------------------------ what is measured
-
-
-def compared(contenders, arguments, repetitions, warm_up=1):
-    """A benchmark of `contenders` with the arguments that are made of the command's."""
-
-    def run(args):
-        many = args.repetitions or repetitions
-        return {
-            "repetitions": many,
-            "rows": measure.compare(contenders, many, warm_up, arguments(args)),
-        }
-
-    return run
+Results = dict[str, dict[str, Any]]  # what was measured under each name
 
 
-def unpacked(args):
-    """The folder of the class folders of the archive, which is unpacked once."""
-    folder = WORK / f"{args.archive.stem}-{args.archive.stat().st_size}"
-    if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.unpack_archive(args.archive, partial, "zip")
-        partial.rename(folder)
-    return [str(folder / separator.class_folder_of(args.archive))]
+class Benchmark(NamedTuple):
+    """Contenders in turn: a title, their labels and setups, how often, and for which model."""
+
+    title: str
+    contenders: dict[str, Callable[..., Any]]
+    repetitions: int
+    argument: str = "ours"  # or "mobilenet", or "archive" or "folder" of the separators
+    warm_up: int = 1
 
 
-def archive(args):
-    return [str(args.archive.resolve())]
-
-
-def data(args):
-    return [str(args.data.resolve())]
-
-
-def our_net(args):
-    return ["ours"]
-
-
-def mobilenet(args):
-    return ["mobilenet"]
-
-
-HEATMAPS = views.heatmap_contenders()
-BENCHMARKS = {
-    **{
-        name: compared(contenders, our_net, 3 if name in views.COUNTS else 7)
-        for name, contenders in HEATMAPS.items()
-    },
-    "grad_cam_mobilenet": compared(HEATMAPS["grad_cam"], mobilenet, 5),
-    "activations": compared(views.ACTIVATIONS, our_net, 7),
-    "filter_patterns": compared(views.PATTERNS, our_net, 3, warm_up=0),
-    "passes": lambda args: {"rows": views.passes(args.data.resolve())},
-    "pipeline": compared(pipeline.READING, data, 3),
-    "pipeline_in_training": compared(pipeline.TRAINING, data, 3),
-    "separator": compared(separator.FROM_ARCHIVE, archive, 5),
-    "separator_from_folder": compared(separator.FROM_FOLDER, unpacked, 5),
-    "growth": lambda args: {
-        "photos": separator.growth(args.archive.resolve(), args.repetitions or 3)
-    },
-    "training": lambda args: training.run(args.data.resolve(), WORK, args.minutes),
-}
-TITLES = {
-    "grad_cam": "Grad-CAM of 64 photos, our net",
-    "grad_cam_mobilenet": "Grad-CAM of 64 photos, MobileNetV2",
-    "grad_cam_plus_plus": "Grad-CAM++ of 64 photos, our net",
-    "layer_cam": "LayerCAM of 64 photos, our net",
-    "smooth_grad": f"SmoothGrad of {views.SOME} photos, {views.SAMPLES} copies, our net",
-    "integrated_gradients": (
-        f"Integrated gradients of {views.SOME} photos, {views.SAMPLES} steps, our net"
+TIMED = {
+    "grad_cam": Benchmark("Grad-CAM of 64 images, our model", views.GRAD_CAM, 7),
+    "grad_cam_mobilenet": Benchmark(
+        "Grad-CAM of 64 images, MobileNetV2", views.GRAD_CAM, 5, "mobilenet"
     ),
-    "guided_backpropagation": "Guided backpropagation of 64 photos, our net",
-    "score_cam": f"Score-CAM of {views.FEW} photos, all 192 channels, our net",
-    "occlusion": f"Occlusion of {views.FEW} photos, 121 squares, our net",
-    "rise": f"RISE of {views.FEW} photos, {views.MASKS} masks, our net",
-    "activations": "Activations of all 12 layers for 64 photos, our net",
-    "filter_patterns": "Patterns of all 1,040 filters of our net, 24 steps",
-    "pipeline": "1,536 varied photos of 144 x 144 pixels",
-    "pipeline_in_training": "Training our net on them",
-    "separator": "Splitting the photos, from the archive",
-    "separator_from_folder": "Splitting the photos, from a folder",
+    "grad_cam_plus_plus": Benchmark(
+        "Grad-CAM++ of 64 images, our model", views.GRAD_CAM_PLUS_PLUS, 7
+    ),
+    "layer_cam": Benchmark("LayerCAM of 64 images, our model", views.LAYER_CAM, 7),
+    "smooth_grad": Benchmark(
+        f"SmoothGrad of {views.SOME} images, {views.SAMPLES} copies, our model",
+        views.SMOOTH_GRAD,
+        3,
+    ),
+    "integrated_gradients": Benchmark(
+        f"Integrated gradients of {views.SOME} images, {views.SAMPLES} steps, our model",
+        views.INTEGRATED_GRADIENTS,
+        3,
+    ),
+    "guided_backpropagation": Benchmark(
+        "Guided backpropagation of 64 images, our model", views.GUIDED_BACKPROPAGATION, 7
+    ),
+    "score_cam": Benchmark(
+        f"Score-CAM of {views.FEW} images, all 192 channels, our model", views.SCORE_CAM, 3
+    ),
+    "occlusion": Benchmark(
+        f"Occlusion of {views.FEW} images, 121 squares, our model", views.OCCLUSION, 3
+    ),
+    "rise": Benchmark(f"RISE of {views.FEW} images, {views.MASKS} masks, our model", views.RISE, 3),
+    "activations": Benchmark(
+        "Activations of all 12 layers for 64 images, our model", views.ACTIVATIONS, 7
+    ),
+    "filter_patterns": Benchmark(
+        f"Patterns of all 1,040 filters of our model, {views.STEPS} steps",
+        views.PATTERNS,
+        3,
+        warm_up=0,
+    ),
+    "separator": Benchmark(
+        "Splitting the photos, from the archive", separation.FROM_ARCHIVE, 5, "archive"
+    ),
+    "separator_from_folder": Benchmark(
+        "Splitting the photos, from a folder", separation.FROM_FOLDER, 5, "folder"
+    ),
 }
-TITLES = TITLES | {
-    name: f"`{name}` of {views.COUNTS.get(name, 64)} photos, our net"
-    for name in HEATMAPS
-    if name not in TITLES
-}
-NEEDS = {
-    "archive": {"separator", "separator_from_folder", "growth"},
-    "data": {"passes", "pipeline", "pipeline_in_training", "training"},
+NEED_DATA = ("passes", "training")
+NAMES = (*TIMED, *NEED_DATA)
+FORWARD = {
+    "grad_cam": "Grad-CAM of our model",
+    "grad_cam_mobilenet": "Grad-CAM of MobileNetV2",
+    "activations": "All activations of our model",
 }
 
 
-# ---------------------------------------------------------------------------- what is told of it
+def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure what a name stands for, with the arguments of the command."""
+    if name == "passes":
+        return {"rows": views.passes(args.data.resolve())}
+    if name == "training":
+        return training.run(args.data.resolve(), WORK, args.minutes)
+    benchmark = TIMED[name]
+    argument = benchmark.argument
+    if argument == "archive":
+        argument = str(args.archive.resolve())
+    elif argument == "folder":
+        argument = str(separation.unpacked(args.archive))
+    repetitions = args.repetitions or benchmark.repetitions
+    rows = timing.compare(benchmark.contenders, repetitions, benchmark.warm_up, [argument])
+    return {"repetitions": repetitions, "rows": rows}
 
 
-def told(row, ours):
-    """The cells of a contender: time for the whole work, ratio, memory, what came of it."""
+# ------------------------------------------------------------------------------------------- pages
+
+
+def table(results: Results) -> Iterator[str]:
+    """The lines of the table."""
+    yield "| task | tool | time | times ours (range) | peak memory | result |"
+    yield "|---|---|---|---|---|---|"
+    for name, benchmark in TIMED.items():
+        rows = results.get(name, {}).get("rows", {})
+        for label, row in rows.items():
+            title = benchmark.title if label == "ours" else ""
+            yield f"| {' | '.join((title, label, *_cells(row, rows['ours'])))} |"
+
+
+def _cells(row, ours):
+    """Time for the whole task, ratio, memory, result."""
     if "error" in row:
         return "fails", "", "", f"`{row['error']}`"
-    scale, ratio = ours.get("amount", 1) / row.get("amount", 1), row["ratio"]
-    spread = f"**{ratio['median']:.2f}** ({ratio['minimum']:.2f} to {ratio['maximum']:.2f})"
-    made = ""
-    if "pairs" in row:
-        made = (
-            f"{row['photos']:,} photos; {row['broken_files']} broken files, "
+    median, low, high = row["ratio"]
+    result = ""
+    if "pairs_across_splits" in row:
+        result = (
+            f"{row['images']:,} images; {row['broken_files']} broken files, "
             f"{row['pairs_across_splits']} pairs across splits"
         )
     return (
-        f"{row['seconds']['median'] * scale:.3g} s",
-        "1" if row is ours else spread,
+        f"{row['seconds'] * ours.get('amount', 1) / row.get('amount', 1):.3g} s",
+        "1" if row is ours else f"**{median:.2f}** ({low:.2f} to {high:.2f})",
         f"{row['peak_bytes'] / 1e6:,.0f} MB",
-        made,
+        result,
     )
 
 
-def table(results):
-    """The lines of the table."""
-    yield "| work | with | time | times ours (spread) | peak memory | what came of it |"
-    yield "|---|---|---|---|---|---|"
-    for name, title in TITLES.items():
-        for label, row in results.get(name, {}).get("rows", {}).items():
-            ours = results[name]["rows"]["ours"]
-            cells = title if row is ours else "", label, *told(row, ours)
-            yield f"| {' | '.join(cells)} |"
-
-
-def sentences(results):
-    """What the table does not tell."""
+def sentences(results: Results) -> Iterator[str]:
+    """What the table does not show."""
     if not results:
         return
-    newest = max(results.values(), key=lambda benchmark: benchmark["date"])
-    versions = [f"{name} {version}" for name, version in newest["versions"].items()]
+    newest = max(results.values(), key=lambda measured: measured["date"])
     machine = f"{newest['processor']}, {newest['cores']} cores"
-    yield f"Measured on {newest['date']}, {machine}; {', '.join(versions)}."
-    for name, view in {
-        "grad_cam": "Grad-CAM of our net",
-        "grad_cam_mobilenet": "Grad-CAM of MobileNetV2",
-        "activations": "All activations of our net",
-    }.items():
+    yield f"Measured on {newest['date']}, {machine}; {newest['versions']}."
+    for name, view in FORWARD.items():
         rows = results.get(name, {}).get("rows", {})
         shares = [
-            f"{1 / row['ratio']['median']:.2f} times {label.removeprefix('a forward pass, ')}"
+            f"{1 / row['ratio'][0]:.2f} times {label.removeprefix('a forward pass, ')}"
             for label, row in rows.items()
             if label.startswith("a forward pass") and "ratio" in row
         ]
         if shares:
             first = rows["ours"]["first_seconds"]
             yield f"{view}: {' and '.join(shares)}. The first call, which compiles: {first:.2g} s."
-    rows = results.get("pipeline_in_training", {}).get("rows", {})
-    bare = rows.get("the same batch again", {})
-    if "seconds" in bare:
-        shares = [
-            f"{1 - bare['seconds']['minimum'] / row['seconds']['minimum']:.0%} with {label}"
-            for label, row in rows.items()
-            if row is not bare and "seconds" in row
-        ]
-        yield (
-            "Of the time of training at 144 pixels, by the fastest rounds, the wait for photos is "
-            f"{', '.join(shares)}."
-        )
     if "passes" in results:
-        rows = results["passes"]["rows"].items()
-        shares = ", ".join(f"{row['passes']:.0%} ({label})" for label, row in rows)
-        tries = max(row["tries"] for _, row in rows)
+        rows = results["passes"]["rows"]
+        shares = ", ".join(f"{row['passes']:.0%} ({label})" for label, row in rows.items())
+        tries = max(row["tries"] for row in rows.values())
         yield (
-            f"Patterns that pass when they are pasted into photos, of up to {tries:,} tries each, "
+            f"Patterns that pass when they are pasted into images, of up to {tries:,} tries each, "
             f"measured on {results['passes']['date']}: {shares}."
         )
-    if "growth" in results:
-        grown = results["growth"]["photos"].values()
-        times = [f"{row['seconds']['median']:.2g} s for {row['photos']:,}" for row in grown]
-        yield f"`data_separator.py` on folders of more and more photos: {', '.join(times)}."
     if "training" in results:
-        goal = f"{results['training']['goal']:.0%}"
-        for label, net in results["training"]["nets"].items():
-            minutes, highest = net["minutes_to_goal"], max(a for _, a in net["curve"])
-            reached = f"{goal} at {minutes:.1f} minutes" if minutes else f"{goal} not reached"
-            timed = (
-                f" (timed: {net['timed_parts']} of {net['parts']} parts)" if "parts" in net else ""
-            )
-            yield (
-                f"Training {training.LABELS[label]}: {reached}; validation accuracy at best "
-                f"{highest:.1%}, in {net['minutes']:.0f} minutes{timed}, {net['epochs']:.2g} "
-                f"epochs and {net['peak_bytes'] / 1e9:.1f} GB."
-            )
+        yield from _trainings(results["training"])
 
 
-def block(results):
-    """What stands between the marks in benchmarks/README.md."""
+def _trainings(measured):
+    goal = measured["goal"]
+    for label, model in measured["models"].items():
+        curve = model["curve"]
+        minutes, highest = training.reached(curve, goal), max(accuracy for _, accuracy in curve)
+        reached = (
+            f"{goal:.0%} after {minutes:.1f} minutes" if minutes else f"{goal:.0%} not reached"
+        )
+        yield (
+            f"Training {training.LABELS[label]}: {reached}; best validation accuracy "
+            f"{highest:.1%}, in {curve[-1][0]:.0f} minutes, {model['epochs']:.2g} epochs and "
+            f"{model['peak_bytes'] / 1e9:.1f} GB."
+        )
+
+
+def block(results: Results) -> str:
+    """What is between the marks in benchmarks/README.md."""
     lines = [*table(results), "", *(f"- {sentence}" for sentence in sentences(results))]
-    return MARKS[0] + "".join(f"{line}\n" for line in lines) + MARKS[1]
+    return BEGIN + "".join(f"{line}\n" for line in lines) + END
 
 
-def short(results):
-    """What stands between the marks in the front page's README.md: two sentences."""
-    heat, drawn = (results[name]["rows"] for name in ("grad_cam", "filter_patterns"))
+def short(results: Results) -> str:
+    """What is between the marks in README.md."""
+    grad_cam, patterns = (results[name]["rows"] for name in ("grad_cam", "filter_patterns"))
 
-    def times(rows, label):
-        return f"{rows[label]['ratio']['median']:.1f} times the time with {label}"
+    def ratio(rows, label):
+        return f"{rows[label]['ratio'][0]:.1f}"
 
-    rows = results.get("passes", {}).get("rows", {})
-    shares = {label: f"{row['passes']:.0%}" for label, row in rows.items()}
-    worth = (
-        f" Of our patterns {shares.pop('ours')} pass when they are pasted into photos; "
-        f"{', '.join(f'{share} ({label})' for label, share in shares.items())}."
-        if shares
-        else ""
-    )
+    shares = {label: f"{row['passes']:.0%}" for label, row in results["passes"]["rows"].items()}
+    ours = shares.pop("ours")
+    others = ", ".join(f"{share} ({label})" for label, share in shares.items())
     machine = f"{results['grad_cam']['processor']}, {results['grad_cam']['cores']} cores"
     return (
-        f"{MARKS[0]}On {machine}, Grad-CAM takes {times(heat, 'tf-keras-vis')} and "
-        f"{times(heat, 'tf-explain')}, patterns of all filters {times(drawn, 'tf-keras-vis')} and "
-        f"{times(drawn, 'the loop of the textbook')}.{worth}\n{MARKS[1]}"
+        f"{BEGIN}On {machine}, Grad-CAM takes {ratio(grad_cam, 'tf-keras-vis')} times as long with "
+        f"tf-keras-vis and {ratio(grad_cam, 'tf-explain')} times with tf-explain; the patterns of "
+        f"all filters take {ratio(patterns, 'tf-keras-vis')} times as long with tf-keras-vis and "
+        f"{ratio(patterns, 'the loop of the textbook')} times with the loop of the textbook. "
+        f"{ours} of our patterns pass when they are pasted into images, compared with "
+        f"{others}.\n{END}"
     )
 
 
-def read():
+def read() -> Results:
+    """The stored results."""
     return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
-def tell(results):
-    """Write the table and the figure of the training."""
-    for page, told_there in ((README, block(results)), (FRONT, short(results))):
-        text = page.read_text()
-        begin = text.index(MARKS[0])
-        end = text.index(MARKS[1], begin) + len(MARKS[1])
-        measure.replace(page, text[:begin] + told_there + text[end:])
+def write_pages(results: Results) -> None:
+    """Write the tables, the sentences and the figure of the training."""
+    for page, text in ((PAGE, block(results)), (README, short(results))):
+        content = page.read_text()
+        begin = content.index(BEGIN)
+        end = content.index(END, begin) + len(END)
+        write_atomically(page, content[:begin] + text + content[end:])
     if "training" in results:
-        history = json.loads((HERE.parent / "models" / "metrics.json").read_text())["history"]
-        training.draw(results["training"], history, FIGURE)
+        training.draw(results["training"], json.loads(METRICS.read_text())["history"], FIGURE)
+
+
+# ----------------------------------------------------------------------------------------- command
 
 
 def positive(text):
@@ -284,46 +253,55 @@ def positive(text):
     return number
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+def _check(names, args):
+    """Exits with a sentence if something is missing that these names need."""
+    if sys.platform == "win32":
+        sys.exit("Windows does not report the peak memory of a process: use Linux or macOS.")
+    labels = [label for name in names if name in TIMED for label in TIMED[name].contenders]
+    labels += views.PATTERNS if "passes" in names else []
+    for peer, module in PEERS.items():
+        if any(peer in label for label in labels) and not importlib.util.find_spec(module):
+            sys.exit(f"{peer} is missing: run pip install -r benchmarks/requirements.txt")
+    if any(name.startswith("separator") for name in names):
+        if not shutil.which("unzip"):
+            sys.exit("The program unzip is missing: the separator is compared with it.")
+        if not args.archive.is_file():
+            sys.exit(f"There is no archive {args.archive}: name one with --archive.")
+    if set(NEED_DATA) & set(names) and not (args.data / "train").is_dir():
+        sys.exit(
+            f"There is no folder {args.data / 'train'}: run data_separator.py, or name its output "
+            "with --data."
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--archive", type=Path, default=Path("kagglecatsanddogs.zip"))
     parser.add_argument("--data", type=Path, default=HERE.parent / "data")
-    parser.add_argument("--minutes", type=positive, default=60, help="of training, for each net")
+    parser.add_argument("--minutes", type=positive, default=60, help="of training the original")
     parser.add_argument("--repetitions", type=int, choices=range(1, 100), metavar="N")
     parser.add_argument("--table", action="store_true", help="measure nothing")
-    args = parser.parse_args()
-    names = args.names or list(BENCHMARKS)
-    if unknown := set(names) - set(BENCHMARKS):
-        parser.error(f"{', '.join(sorted(unknown))} is no benchmark: {', '.join(BENCHMARKS)} are.")
+    args = parser.parse_args(arguments)
+    names = args.names or list(NAMES)
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"There is no benchmark {', '.join(sorted(unknown))}: use {', '.join(NAMES)}.")
     if args.table:
-        return tell(read())
-    if sys.platform == "win32":
-        sys.exit("Windows does not tell the peak memory of a process: run this on Linux or macOS.")
-    if missing := [PEERS[module] for module in PEERS if not importlib.util.find_spec(module)]:
-        sys.exit(
-            f"{', '.join(missing)} is not installed: run pip install -r benchmarks/requirements.txt"
-        )
-    if NEEDS["archive"] & set(names):
-        if not shutil.which("unzip"):
-            sys.exit("The program unzip is not installed: it is what the separator is compared to.")
-        if not args.archive.is_file():
-            sys.exit(f"There is no archive {args.archive}: give one with --archive.")
-    if NEEDS["data"] & set(names) and not (args.data / "train").is_dir():
-        sys.exit(
-            f"There is no folder {args.data / 'train'}: run data_separator.py, or give --data."
-        )
+        return write_pages(read())
+    _check(names, args)
     WORK.mkdir(exist_ok=True)
     for name in names:
         print(f"== {name}", flush=True)
-        conditions = measure.conditions() | {"date": time.strftime("%Y-%m-%d", time.gmtime())}
+        conditions = timing.conditions()
         try:
-            measured = BENCHMARKS[name](args)
+            measured = measure(name, args)
         except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
             sys.exit(f"{name} was not measured. {error}")
-        results = read() | {name: measured | conditions}
-        measure.save(RESULTS, results)
-        tell(results)
+        results = read() | {name: conditions | measured}
+        write_json(RESULTS, results, depth=3)
+        write_pages(results)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,29 @@
 """What is timed of the three views: ours, and each peer as its own documentation shows it.
 
-Every function here sets a contender up and returns the work that is timed, which returns what it
-made. Each runs in a process of its own.
+Every contender takes the name of a model, sets up, and returns its work, or a Task. What it needs
+is imported inside, since each runs in a process of its own whose memory is measured.
 """
 
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-MODEL = ROOT / "models" / "upright.keras"
-EVERY = 10  # one filter in so many is drawn by the peers
+from .timing import Row, Task
+
+MODEL = Path(__file__).resolve().parents[1] / "models" / "upright.keras"
+# What Grad-CAM reads: the last layer that returns a map.
+LAST = {"ours": "add3", "mobilenet": "out_relu"}
+RANGE = {"ours": (0, 255), "mobilenet": (-1, 1)}
+
+SAMPLES = 12  # of SmoothGrad, and steps of integrated gradients: ours and the peers'
+NOISE = 0.15  # of SmoothGrad, times the width of the value range
+SOME = 8  # images for these two
+FEW = 2  # images for Score-CAM, occlusion and RISE
+PATCH = 16  # pixels: the side of the occluded square, and the stride
+MASKS = 256  # of RISE
+CELLS = 7  # of a mask of RISE, on a side
+STEPS = 24  # of gradient ascent, ours and the peers'
+EVERY = 10  # of so many filters, the peers draw one
 
 
 def _model(name):
@@ -22,23 +35,14 @@ def _model(name):
     return keras.applications.MobileNetV2(weights=None)  # 224 x 224, 1000 classes
 
 
-def _photos(model, low=0, high=255):
-    """64 photos as the model takes them: made up, as speed does not depend on what they show."""
+def _setting(name, count=64):
+    """The model, and random images as it takes them: speed does not depend on the content."""
     import numpy as np
 
-    shape = (64, *model.input_shape[1:])
-    return np.random.default_rng(0).uniform(low, high, shape).astype(np.float32)
-
-
-# What Grad-CAM reads: the last layer that returns a map.
-LAST = {"ours": "add3", "mobilenet": "out_relu"}
-RANGE = {"ours": (0, 255), "mobilenet": (-1, 1)}
-
-
-def _setting(name, count=None):
-    """The model, and all photos or the first few."""
     model = _model(name)
-    return model, _photos(model, *RANGE[name])[:count]
+    shape = (64, *model.input_shape[1:])
+    images = np.random.default_rng(0).uniform(*RANGE[name], shape).astype(np.float32)
+    return model, images[:count]
 
 
 # -------------------------------------------------------------------------------- forward passes
@@ -46,131 +50,56 @@ def _setting(name, count=None):
 
 def forward(name):
     """model.predict, compiled: what most people call a forward pass."""
-    model, photos = _setting(name)
-    return lambda: model.predict(photos, batch_size=32, verbose=0)
+    model, images = _setting(name)
+    return lambda: model.predict(images, batch_size=32, verbose=0)
 
 
 def forward_graph(name):
-    """The same without what predict adds, such as XLA: tf.function(model), 32 photos at a time."""
+    """The same without what predict adds, such as XLA: tf.function(model), 32 images at a time."""
     import tensorflow as tf
 
-    model, photos = _setting(name)
+    model, images = _setting(name)
     run = tf.function(lambda batch: model(batch, training=False), autograph=False)
-    return lambda: [run(tf.constant(photos[i : i + 32])).numpy() for i in (0, 32)]
+    return lambda: [run(tf.constant(images[i : i + 32])).numpy() for i in (0, 32)]
 
 
-# ------------------------------------------------------------------------- ours, of every method
-
-SAMPLES = 12  # of SmoothGrad, and steps of integrated gradients: ours and the peers'
-NOISE = 0.15  # of SmoothGrad, times the width of the range of values
-SOME, FEW = 8, 2  # images, for the slower methods
-PATCH = 16  # pixels: the side of the square that occludes the image, and from one to the next
-MASKS = 256  # of RISE
-CELLS = 7  # of a mask of RISE, on a side
-READ_A_LAYER = {"grad_cam", "grad_cam_plus_plus", "hires_cam", "layer_cam", "score_cam"}
-OPTIONS = {  # of the functions, where the comparison with the peers needs others than the defaults
-    "smooth_grad": {"samples": SAMPLES, "noise": NOISE},
-    "integrated_gradients": {"steps": SAMPLES},
-    "integrated_gradients_from_blur": {"steps": SAMPLES},
-    "occlusion": {"size": PATCH, "stride": PATCH},
-    "rise": {"samples": MASKS, "cells": CELLS},
-}
-COUNTS = {  # images; all of them otherwise
-    "smooth_grad": SOME,
-    "integrated_gradients": SOME,
-    "integrated_gradients_from_blur": SOME,
-    "score_cam": FEW,
-    "occlusion": FEW,
-    "rise": FEW,
-}
+# -------------------------------------------------------------------------------------- heatmaps
 
 
-def heatmap_functions():
-    """{name: function} of all registered heatmap methods."""
+def heatmap(method, name, *, count=64, **options):
+    """A method of debugcnn for the predicted class, all images in one call."""
     import debugcnn
 
-    functions = [method.function for method in debugcnn.HEATMAP_METHODS.values()]
-    return {function.__name__: function for function in functions}
+    model, images = _setting(name, count)
+    explain = getattr(debugcnn, method)
+    return lambda: explain(model, images, **options)
 
 
-def heatmap_method(function, name):
-    """A registered heatmap method of the predicted class, all images in one call."""
-    model, photos = _setting(name, COUNTS.get(function))
-    explain = heatmap_functions()[function]
-    layer = {"layer": LAST[name]} if function in READ_A_LAYER else {}
-    return lambda: explain(model, photos, **layer, **OPTIONS.get(function, {}))
+def cam(method, name, count=64):
+    """The same for a method that reads the maps of a layer: of the last layer with a map."""
+    return heatmap(method, name, count=count, layer=LAST[name])
 
 
-# -------------------------------------------------------------------------------- Grad-CAM, peers
-
-
-def _predicted(model, photos):
-    answers = model.predict(photos, verbose=0)
-    return answers.argmax(1) if answers.shape[1] > 1 else (answers[:, 0] > 0.5).astype(int)
-
-
-def _score(model, photos):
-    """What tf-keras-vis explains: the predicted class of each photo."""
+def _score(model, images):
+    """What tf-keras-vis explains: the predicted class of each image."""
     from tf_keras_vis.utils.scores import BinaryScore, CategoricalScore
 
-    answers = _predicted(model, photos)
-    score = CategoricalScore if model.output_shape[1] > 1 else BinaryScore
-    return score(answers.tolist())
+    outputs = model.predict(images, verbose=0)
+    if outputs.shape[1] > 1:
+        return CategoricalScore(outputs.argmax(1).tolist())
+    return BinaryScore((outputs[:, 0] > 0.5).astype(int).tolist())
 
 
 def cam_tf_keras_vis(module, kind, name):
-    """Gradcam or a like with ReplaceToLinear, as in its README, all photos in one call."""
+    """Gradcam or a relative with ReplaceToLinear, as in its README, all images in one call."""
     from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
 
-    model, photos = _setting(name)
-    score = _score(model, photos)
+    model, images = _setting(name)
+    score = _score(model, images)
     explain = getattr(import_module(f"tf_keras_vis.{module}"), kind)
     explain = explain(model, model_modifier=ReplaceToLinear(), clone=True)
     layer = dict(penultimate_layer=LAST[name], seek_penultimate_conv_layer=False)
-    return lambda: explain(score, photos, **layer)
-
-
-def grad_cam_tf_explain(name):
-    """GradCAM().explain: of one class for all photos, guided, and drawn as a grid of overlays."""
-    from tf_explain.core.grad_cam import GradCAM
-
-    model, photos = _setting(name)
-    kind = 0
-    return lambda: GradCAM().explain((photos, None), model, kind, layer_name=LAST[name])
-
-
-def grad_cam_keras_docs(name):
-    """The example of the Keras documentation, written afresh: photo by photo, a tape, no graph."""
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    model, photos = _setting(name)
-    both = keras.Model(model.inputs, [model.get_layer(LAST[name]).output, model.output])
-
-    def heatmap(photo):
-        with tf.GradientTape() as tape:
-            maps, answers = both(photo)
-            score = answers[:, tf.argmax(answers[0])]
-        weights = tf.reduce_mean(tape.gradient(score, maps), axis=(0, 1, 2))
-        heat = tf.maximum(tf.linalg.matvec(maps[0], weights), 0)
-        return (heat / tf.reduce_max(heat)).numpy()
-
-    return lambda: np.stack([heatmap(photo[None]) for photo in photos])
-
-
-def xplique(method, options, count, name):
-    """An explainer of xplique, set up once, as in its documentation, all photos in one call."""
-    import numpy as np
-    import xplique.attributions
-
-    model, photos = _setting(name, count)
-    targets = np.ones((len(photos), 1), np.float32)  # the net's one unit
-    explain = getattr(xplique.attributions, method)(model, **options)
-    return lambda: explain(photos, targets).numpy()
-
-
-# --------------------------------------------------------------- heatmaps, pixel by pixel, peers
+    return lambda: explain(score, images, **layer)
 
 
 def smooth_grad_tf_keras_vis(name):
@@ -178,68 +107,81 @@ def smooth_grad_tf_keras_vis(name):
     from tf_keras_vis.saliency import Saliency
     from tf_keras_vis.utils.model_modifiers import ReplaceToLinear
 
-    model, photos = _setting(name, SOME)
-    score = _score(model, photos)
+    model, images = _setting(name, SOME)
+    score = _score(model, images)
     explain = Saliency(model, model_modifier=ReplaceToLinear(), clone=True)
-    return lambda: explain(score, photos, smooth_samples=SAMPLES, smooth_noise=NOISE)
-
-
-def smooth_grad_tf_explain(name):
-    """SmoothGrad().explain, all photos and copies in one batch, drawn as a grid."""
-    from tf_explain.core.smoothgrad import SmoothGrad
-
-    model, photos = _setting(name, SOME)
-    options = dict(num_samples=SAMPLES, noise=NOISE * 255)
-    kind = 0
-    return lambda: SmoothGrad().explain((photos, None), model, kind, **options)
-
-
-def integrated_gradients_tf_explain(name):
-    """IntegratedGradients().explain, all photos and steps in one batch, drawn as a grid."""
-    from tf_explain.core.integrated_gradients import IntegratedGradients
-
-    model, photos = _setting(name, SOME)
-    kind = 0
-    return lambda: IntegratedGradients().explain((photos, None), model, kind, n_steps=SAMPLES)
-
-
-# --------------------------------------------------------------- heatmaps, by perturbation, peers
+    return lambda: explain(score, images, smooth_samples=SAMPLES, smooth_noise=NOISE)
 
 
 def score_cam_tf_keras_vis(name):
     """Scorecam of all channels, which its documentation runs on the model as it is."""
     from tf_keras_vis.scorecam import Scorecam
 
-    model, photos = _setting(name, FEW)
-    score = _score(model, photos)
+    model, images = _setting(name, FEW)
+    score = _score(model, images)
     layer = dict(penultimate_layer=LAST[name], seek_penultimate_conv_layer=False)
-    return lambda: Scorecam(model)(score, photos, max_N=-1, **layer)
+    return lambda: Scorecam(model)(score, images, max_N=-1, **layer)
 
 
-def occlusion_tf_explain(name):
-    """OcclusionSensitivity().explain, whose squares lie side by side, drawn as overlays."""
-    from tf_explain.core.occlusion_sensitivity import OcclusionSensitivity
-
-    model, photos = _setting(name, FEW)
-    kind = 0
-    return lambda: OcclusionSensitivity().explain((photos, None), model, kind, PATCH)
+def tf_explain(module, kind, count, name, **options):
+    """An explainer of tf-explain, class 0 for all images in one batch, drawn as a grid."""
+    model, images = _setting(name, count)
+    explain = getattr(import_module(f"tf_explain.core.{module}"), kind)()
+    return lambda: explain.explain((images, None), model, 0, **options)
 
 
-# ---------------------------------------------------------------------------------- activations
+def grad_cam_tf_explain(name):
+    """GradCAM().explain: guided, and drawn as a grid of overlays."""
+    return tf_explain("grad_cam", "GradCAM", 64, name, layer_name=LAST[name])
+
+
+def grad_cam_keras_docs(name):
+    """The example of the Keras documentation, written afresh: image by image, a tape, no graph."""
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    model, images = _setting(name)
+    both = keras.Model(model.inputs, [model.get_layer(LAST[name]).output, model.output])
+
+    def explain(image):
+        with tf.GradientTape() as tape:
+            maps, outputs = both(image)
+            score = outputs[:, tf.argmax(outputs[0])]
+        weights = tf.reduce_mean(tape.gradient(score, maps), axis=(0, 1, 2))
+        result = tf.maximum(tf.linalg.matvec(maps[0], weights), 0)
+        return (result / tf.reduce_max(result)).numpy()
+
+    return lambda: np.stack([explain(image[None]) for image in images])
+
+
+def xplique(method, options, count, name):
+    """An explainer of xplique, set up once, as in its documentation, all images in one call."""
+    import numpy as np
+    import xplique.attributions
+
+    model, images = _setting(name, count)
+    targets = np.ones((len(images), 1), np.float32)  # the model's one unit
+    explain = getattr(xplique.attributions, method)(model, **options)
+    return lambda: explain(images, targets).numpy()
+
+
+# ----------------------------------------------------------------------------------- activations
 
 
 def activations(name):
     """debugcnn.activations of every convolution and pooling layer, in one call."""
-    import debugcnn.quiet
+    import debugcnn
 
-    model, photos = _setting(name)
-    return lambda: debugcnn.activations(model, photos)
+    model, images = _setting(name)
+    return lambda: debugcnn.activations(model, images)
 
 
 def _layers(model):
-    import debugcnn.quiet
+    """The convolutions and poolings, without the global one."""
+    import keras
 
-    kinds = debugcnn.CONVOLUTIONS + debugcnn.POOLINGS
+    kinds = keras.layers.Conv2D, keras.layers.MaxPooling2D
     return [layer for layer in model.layers if isinstance(layer, kinds)]
 
 
@@ -247,23 +189,21 @@ def activations_one_model(name):
     """A keras.Model with the same layers as outputs, built once, and its predict: the textbook."""
     import keras
 
-    model, photos = _setting(name)
+    model, images = _setting(name)
     outputs = keras.Model(model.inputs, [layer.output for layer in _layers(model)])
-    return lambda: outputs.predict(photos, batch_size=32, verbose=0)
+    return lambda: outputs.predict(images, batch_size=32, verbose=0)
 
 
 def activations_model_per_layer(name):
     """A keras.Model for each layer, all built once, and their predict in turn."""
     import keras
 
-    model, photos = _setting(name)
+    model, images = _setting(name)
     models = [keras.Model(model.inputs, layer.output) for layer in _layers(model)]
-    return lambda: [one.predict(photos, batch_size=32, verbose=0) for one in models]
+    return lambda: [part.predict(images, batch_size=32, verbose=0) for part in models]
 
 
 # ------------------------------------------------------------------------------- filter patterns
-
-STEPS = 24  # of gradient ascent, ours and the peers'
 
 
 def _amount(drawn):
@@ -272,10 +212,10 @@ def _amount(drawn):
 
 
 def _sample(model):
-    """Every 10th filter of each convolution, {layer: indices}, and {layer: what is climbed}."""
+    """Every 10th filter of each convolution, {layer: indices}, and {layer: what is maximized}."""
     import numpy as np
 
-    import debugcnn.quiet
+    import debugcnn
 
     layers = debugcnn.convolution_layers(model)
     chosen = {layer: np.arange(0, model.get_layer(layer).filters, EVERY) for layer in layers}
@@ -286,7 +226,7 @@ def patterns(name):
     """debugcnn.filter_patterns, layer by layer, all filters."""
     import numpy as np
 
-    import debugcnn.quiet
+    import debugcnn
 
     model = _model(name)
 
@@ -299,7 +239,7 @@ def patterns(name):
             for layer in debugcnn.convolution_layers(model)
         }
 
-    return work, _amount
+    return Task(work, _amount)
 
 
 def patterns_tf_keras_vis(name, options=dict):
@@ -310,24 +250,24 @@ def patterns_tf_keras_vis(name, options=dict):
     from tf_keras_vis.utils.scores import CategoricalScore
 
     model = _model(name)
-    sample, climbed = _sample(model)
+    sample, maximized = _sample(model)
 
     def work():
         drawn = {}
         for layer, chosen in sample.items():
-            modifiers = [ExtractIntermediateLayer(climbed[layer]), ReplaceToLinear()]
+            modifiers = [ExtractIntermediateLayer(maximized[layer]), ReplaceToLinear()]
             maximize = ActivationMaximization(model, model_modifier=modifiers, clone=False)
             seeds = tf.random.uniform((len(chosen), *model.input_shape[1:]), 0, 255)
             score = CategoricalScore(chosen.tolist())
             drawn[layer] = chosen, maximize(score, seed_input=seeds, steps=STEPS, **options())
         return drawn
 
-    return work, _amount
+    return Task(work, _amount)
 
 
 def patterns_tf_keras_vis_tuned(name):
-    """The same set for our net: no penalties and no movement, whose scale suits VGG16, and an
-    optimizer without the constant beside which our small gradients would not count.
+    """The same, set for our model: without the penalties and shifts, whose scale suits VGG16, and
+    with an optimizer without the constant next to which our small gradients would not count.
     """
     import tensorflow as tf
 
@@ -343,14 +283,14 @@ def patterns_eager_loop(name):
 
     Chollet, Deep Learning with Python, 2nd edition 2021, section 9.4.2: the mean response without
     the border, a normalised gradient, a step of 10 (here times 127.5, as our pixels run from 0 to
-    255 and those of the book's net from -1 to 1), and a contrast that is set at the end.
+    255 and those of the book's model from -1 to 1), and a contrast that is set at the end.
     """
     import keras
     import numpy as np
     import tensorflow as tf
 
     model = _model(name)
-    sample, climbed = _sample(model)
+    sample, maximized = _sample(model)
 
     def pattern(part, k):
         image = tf.random.uniform((1, *model.input_shape[1:]), 0.4 * 255, 0.6 * 255)
@@ -365,127 +305,139 @@ def patterns_eager_loop(name):
     def work():
         drawn = {}
         for layer, chosen in sample.items():
-            part = keras.Model(model.inputs, model.get_layer(climbed[layer]).output)
+            part = keras.Model(model.inputs, model.get_layer(maximized[layer]).output)
             drawn[layer] = chosen, np.stack([pattern(part, k) for k in chosen])
         return drawn
 
-    return work, _amount
+    return Task(work, _amount)
 
 
-# ------------------------------------------------------------- what the patterns are worth, untimed
+# ------------------------------------------------------ whether a pattern holds in images, untimed
 
-SEEN = ("conv4", "conv5", "conv6", "conv7", "conv8", "conv9", "conv10")  # 25 pixels and more
-PHOTOS = 500  # from the validation split, and HOSTS others, into which patterns are pasted
-HOSTS = 8
+WIDE = ("conv4", "conv5", "conv6", "conv7", "conv8", "conv9", "conv10")  # see 25 pixels and more
+REFERENCES = 500  # validation images, and
+HOSTS = 8  # others, into which patterns are pasted
 
 
-def passes(data):
-    """The rows of what people draw: {contender: {"passes": share, "tries": n}}.
+def passes(data: Path) -> dict[str, Row]:
+    """How many patterns of each contender pass: {contender: {"passes": share, "tries": count}}.
 
-    A pattern passes in a photo if, pasted into it by `debugcnn.pasted_responses`, it moves its
-    filter more than 99 of 100 of PHOTOS do. Photos that do that by themselves are not counted.
+    A pattern passes in an image if, pasted into it by `debugcnn.pasted_responses`, it raises the
+    response of its filter above that of 99 of 100 REFERENCES. Images that do so by themselves are
+    not counted.
     """
     import keras
     import numpy as np
 
-    import debugcnn.quiet
+    import debugcnn
 
     ours = _model("ours")
     keras.utils.set_random_seed(0)
     untrained = keras.models.clone_model(ours)
     side = ours.input_shape[1]
     files = [debugcnn.image_files(Path(data, "validation", kind)) for kind in ("cats", "dogs")]
-    some = [f for kind in files for f in kind[: PHOTOS // 2]]
-    photos, _ = debugcnn.load_images(some, side)
+    references = [file for kind in files for file in kind[: REFERENCES // 2]]
+    references, _ = debugcnn.load_images(references, side)
     hosts, _ = debugcnn.load_images([f for kind in files for f in kind[-HOSTS // 2 :]], side)
 
-    def drawn_by_us(model, **options):
+    def draw(model, **options):
         chosen, _ = _sample(model)
         return {
             layer: (
                 chosen[layer],
                 debugcnn.filter_patterns(model, layer, chosen[layer], **options)[0],
             )
-            for layer in SEEN
+            for layer in WIDE
         }
 
     contenders = {
-        "ours": (ours, lambda: drawn_by_us(ours)),
-        "ours, plain ascent": (ours, lambda: drawn_by_us(ours, jitter=0, decorrelate=False)),
-        "ours, of the net before training": (untrained, lambda: drawn_by_us(untrained)),
+        "ours": (ours, partial(draw, ours)),
+        "ours, plain ascent": (ours, partial(draw, ours, jitter=0, decorrelate=False)),
+        "ours, of the untrained model": (untrained, partial(draw, untrained)),
     }
     for label, contender in list(PATTERNS.items())[1:]:
-        contenders[label] = ours, contender("ours")[0]
+        contenders[label] = ours, contender("ours").work
     limits, rows = {}, {}
-    for label, (model, draw) in contenders.items():
-        won = tries = 0
-        for layer, (chosen, patterns) in draw().items():
-            if layer not in SEEN:
+    for label, (model, work) in contenders.items():
+        passed = tries = 0
+        for layer, (chosen, drawn) in work().items():
+            if layer not in WIDE:
                 continue
             if (key := (id(model), layer)) not in limits:
-                limits[key] = np.quantile(debugcnn.responses(model, photos, layer), 0.99, axis=0)
+                known = debugcnn.responses(model, references, layer)
+                limits[key] = np.quantile(known, 0.99, axis=0)
             limit = limits[key][chosen, None]
-            patterns = np.clip(np.asarray(patterns, np.float32), 0, 255)
-            pasted = debugcnn.pasted_responses(model, layer, chosen, patterns, hosts)
+            drawn = np.clip(np.asarray(drawn, np.float32), 0, 255)
+            pasted = debugcnn.pasted_responses(model, layer, chosen, drawn, hosts)
             counted = limit > debugcnn.responses(model, hosts, layer)[:, chosen].T
-            won += int(np.sum((pasted > limit) & counted))
+            passed += int(np.sum((pasted > limit) & counted))
             tries += int(np.sum(counted))
-        rows[label] = {"passes": won / tries, "tries": tries}
-        print(f"{label}: {won / tries:.1%} of {tries:,}", flush=True)
+        rows[label] = {"passes": round(passed / tries, 4), "tries": tries}
+        print(f"{label}: {passed / tries:.1%} of {tries:,}", flush=True)
     return rows
 
 
-# ------------------------------------------------------------------------------------- the rows
+# ------------------------------------------------------------------------------------- contenders
 
-HEATMAP_PEERS = {
-    "grad_cam": {
-        "a forward pass, `model.predict`": forward,
-        "a forward pass, `tf.function(model)`": forward_graph,
-        "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam", "Gradcam"),
-        "tf-explain": grad_cam_tf_explain,
-        "the loop of the Keras documentation": grad_cam_keras_docs,
-    },
-    "grad_cam_plus_plus": {
-        "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam_plus_plus", "GradcamPlusPlus"),
-        "xplique": partial(xplique, "GradCAMPP", {"conv_layer": LAST["ours"]}, None),
-    },
-    "layer_cam": {"tf-keras-vis": partial(cam_tf_keras_vis, "layercam", "Layercam")},
-    "smooth_grad": {
-        "tf-keras-vis": smooth_grad_tf_keras_vis,
-        "tf-explain": smooth_grad_tf_explain,
-        "xplique": partial(
-            xplique, "SmoothGrad", {"nb_samples": SAMPLES, "noise": NOISE * 255}, SOME
-        ),
-    },
-    "integrated_gradients": {
-        "tf-explain": integrated_gradients_tf_explain,
-        "xplique": partial(
-            xplique, "IntegratedGradients", {"steps": SAMPLES, "baseline_value": 127.5}, SOME
-        ),
-    },
-    "guided_backpropagation": {"xplique": partial(xplique, "GuidedBackprop", {}, None)},
-    "score_cam": {"tf-keras-vis": score_cam_tf_keras_vis},
-    "occlusion": {
-        "tf-explain": occlusion_tf_explain,
-        "xplique": partial(
-            xplique,
-            "Occlusion",
-            {"patch_size": PATCH, "patch_stride": PATCH, "occlusion_value": 127.5},
-            FEW,
-        ),
-    },
-    "rise": {"xplique": partial(xplique, "Rise", {"nb_samples": MASKS, "grid_size": CELLS}, FEW)},
+GREY = 127.5  # the middle of the value range
+GRAD_CAM = {
+    "ours": partial(cam, "grad_cam"),
+    "a forward pass, `model.predict`": forward,
+    "a forward pass, `tf.function(model)`": forward_graph,
+    "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam", "Gradcam"),
+    "tf-explain": grad_cam_tf_explain,
+    "the loop of the Keras documentation": grad_cam_keras_docs,
 }
-
-
-def heatmap_contenders():
-    """{name of a registered heatmap method's function: its contenders}, ours first."""
-    return {
-        name: {"ours": partial(heatmap_method, name)} | HEATMAP_PEERS.get(name, {})
-        for name in heatmap_functions()
-    }
-
-
+GRAD_CAM_PLUS_PLUS = {
+    "ours": partial(cam, "grad_cam_plus_plus"),
+    "tf-keras-vis": partial(cam_tf_keras_vis, "gradcam_plus_plus", "GradcamPlusPlus"),
+    "xplique": partial(xplique, "GradCAMPP", {"conv_layer": LAST["ours"]}, 64),
+}
+LAYER_CAM = {
+    "ours": partial(cam, "layer_cam"),
+    "tf-keras-vis": partial(cam_tf_keras_vis, "layercam", "Layercam"),
+}
+SMOOTH_GRAD = {
+    "ours": partial(heatmap, "smooth_grad", count=SOME, samples=SAMPLES, noise=NOISE),
+    "tf-keras-vis": smooth_grad_tf_keras_vis,
+    "tf-explain": partial(
+        tf_explain, "smoothgrad", "SmoothGrad", SOME, num_samples=SAMPLES, noise=NOISE * 255
+    ),
+    "xplique": partial(xplique, "SmoothGrad", {"nb_samples": SAMPLES, "noise": NOISE * 255}, SOME),
+}
+INTEGRATED_GRADIENTS = {
+    "ours": partial(heatmap, "integrated_gradients", count=SOME, steps=SAMPLES),
+    "tf-explain": partial(
+        tf_explain, "integrated_gradients", "IntegratedGradients", SOME, n_steps=SAMPLES
+    ),
+    "xplique": partial(
+        xplique, "IntegratedGradients", {"steps": SAMPLES, "baseline_value": GREY}, SOME
+    ),
+}
+GUIDED_BACKPROPAGATION = {
+    "ours": partial(heatmap, "guided_backpropagation"),
+    "xplique": partial(xplique, "GuidedBackprop", {}, 64),
+}
+SCORE_CAM = {
+    "ours": partial(cam, "score_cam", count=FEW),
+    "tf-keras-vis": score_cam_tf_keras_vis,
+}
+OCCLUSION = {
+    "ours": partial(heatmap, "occlusion", count=FEW, size=PATCH, stride=PATCH),
+    "tf-explain": partial(
+        tf_explain, "occlusion_sensitivity", "OcclusionSensitivity", FEW, patch_size=PATCH
+    ),
+    "xplique": partial(
+        xplique,
+        "Occlusion",
+        {"patch_size": PATCH, "patch_stride": PATCH, "occlusion_value": GREY},
+        FEW,
+    ),
+}
+RISE = {
+    "ours": partial(heatmap, "rise", count=FEW, samples=MASKS, cells=CELLS),
+    "xplique": partial(xplique, "Rise", {"nb_samples": MASKS, "grid_size": CELLS}, FEW),
+}
 ACTIVATIONS = {
     "ours": activations,
     "a forward pass, `model.predict`": forward,

@@ -1,0 +1,1 @@
+"""debugcnn measured beside the tools that people use instead."""
