@@ -125,7 +125,7 @@ def test_chance_is_fishers():
     images[:20, SIDE // 2 :] = 128
     for correct_cut, said in ((5, "suspicious"), (4, "fault")):
         chance = hypergeom(40, 20, 20).cdf(correct_cut)
-        assert (chance < 0.001) is (said == "fault")
+        assert (chance < 0.001) == (said == "fault")
         correct = np.r_[np.arange(20) < correct_cut, np.arange(20) < 20 - correct_cut]
         logits = two_classes(np.where(correct, 1.0, -1.0) * (2 * labels - 1))
         assert verdict(case_of(red_reader(), images, labels, logits), "blank_photos") == said
