@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from debugcnn.views.tracing import all_layers
+from debugcnn.views.tracing import all_layers, own_shape
 
 SIDE = 16
 
@@ -106,3 +106,78 @@ def classifier(head="sigmoid", build="functional"):
 
 def layer_of(model, name):
     return next(layer for layer in all_layers(model) if layer.name == name)
+
+
+# ------------------------------------------------------------- models whose sides are not the same
+
+SIDES = 36, 48  # height and width, so that exchanged sides are noticed
+
+
+def chain(*body, sides=SIDES, channels=3, head=None):
+    """A Sequential model with random weights; by default it predicts three classes."""
+    head = head or [layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax", name="decide")]
+    return randomise_trainable(keras.Sequential([keras.Input((*sides, channels)), *body, *head]))
+
+
+def randomise_trainable(model, seed=0):
+    """Smaller weights than those of `randomise`, with normalizations that keep the sign."""
+    rng = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        values = rng.normal(0, 0.3, variable.shape)
+        variable.assign(np.abs(values) if variable.name == "gamma" else values)
+    return model
+
+
+def images_for(model, count=3, seed=1):
+    """Images of noise of the model's own size, 0 to 255."""
+    sides = [side or 40 for side in own_shape(model)]
+    return np.random.default_rng(seed).uniform(0, 255, (count, *sides)).astype(np.float32)
+
+
+def with_two_outputs(named):
+    """A model with the outputs kind (softmax) and young (sigmoid), and one with kind alone."""
+    images = keras.Input((*SIDES, 3))
+    maps = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name="look")(images))
+    kind = layers.Dense(3, "softmax", name="kind")(maps)
+    young = layers.Dense(1, "sigmoid", name="young")(maps)
+    outputs = {"kind": kind, "young": young} if named else [kind, young]
+    return randomise_trainable(keras.Model(images, outputs)), keras.Model(images, kind)
+
+
+def two_streams():
+    """A fine and a coarse stream of convolutions, whose layers run in turn."""
+    images = keras.Input((64, 64, 3))
+    fine = layers.Conv2D(3, 3, name="fine")(layers.Conv2D(3, 3)(images))
+    coarse = images
+    for name in ("coarse1", "coarse2", "coarse3"):
+        coarse = layers.Conv2D(3, 7, strides=2, name=name)(coarse)
+    pooled = [layers.GlobalAveragePooling2D()(maps) for maps in (fine, coarse)]
+    return randomise_trainable(keras.Model(images, layers.Dense(3)(layers.Concatenate()(pooled))))
+
+
+def ensemble():
+    """The mean of two models, each of which ends in a layer of a fixed size."""
+    images = keras.Input((32, 40, 3))
+    predictions = []
+    for i in range(2):
+        body = [layers.Conv2D(3, 3, activation="relu", name="look"), layers.MaxPooling2D()]
+        head = [layers.Flatten(), layers.Dense(3, "softmax")]
+        member = keras.Sequential([keras.Input((32, 40, 3)), *body, *head], name=f"net{i}")
+        predictions.append(member(images))
+    return randomise_trainable(keras.Model(images, layers.Average()(predictions)))
+
+
+def colour_means(kernel, bias, activation, normalised=False, sides=(4, 6)):
+    """A model whose logits are the mean colours of an image, (n, 3), @ kernel + bias."""
+    body = [layers.Conv2D(3, 1, use_bias=False, name="same")]
+    body += [layers.BatchNormalization(name="norm")] if normalised else []
+    head = [layers.GlobalAveragePooling2D(), layers.Dense(len(bias), activation, name="decide")]
+    model = keras.Sequential([keras.Input((*sides, 3)), *body, *head])
+    model.get_layer("same").kernel.assign(np.eye(3)[None, None])
+    model.get_layer("decide").set_weights([np.float32(kernel), np.float32(bias)])
+    return model
+
+
+def plain(*colours):
+    """Images of one colour each."""
+    return np.ones((len(colours), 4, 6, 3), "f4") * np.float32(colours)[:, None, None]
