@@ -3,7 +3,6 @@
 import numpy as np
 
 from ...views import kinds
-from ...views.kinds import operations_of
 from ...views.predictions import classifier_head, last_operation, output_activations
 from .. import pictures
 from ..forms import KNOWS_SOMETHING
