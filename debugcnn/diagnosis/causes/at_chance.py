@@ -23,7 +23,7 @@ Z_95 = 1.96
     limit=Limit(
         0.65,
         "upper 95 % bound of the AUC",
-        "set by hand: a model that learned anything exceeds it",
+        "set by hand, below what any model that learned shows",
         above=False,
     ),
 )

@@ -12,7 +12,7 @@ CHANCE = 0.001  # that so few images cut short are correct although they are lik
 BLANK_LIMIT = Limit(
     0.01,
     "share of the images",
-    "set by hand: a single blank image among a hundred is left to be",
+    "set by hand: one blank image in a hundred is tolerated",
     hint=0.0,
 )
 

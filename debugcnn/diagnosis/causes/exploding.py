@@ -15,7 +15,7 @@ from ..registry import Evidence, Limit, cause
     limit=Limit(
         1e6,
         "highest absolute activation",
-        "set by hand, far above healthy models; float16 ends at 65,504",
+        "set by hand, far above what healthy models show",
         hint=1e4,
     ),
 )

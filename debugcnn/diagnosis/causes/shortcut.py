@@ -47,7 +47,11 @@ def covered_place(case) -> Evidence:
 @global_property.measurement(
     needs=("finite predictions",),
     unless=(*UNLESS, "shortcut:covered_place"),
-    limit=Limit(CONVINCES, "share of images that a patch turns", "see diagnosis/patches.py"),
+    limit=Limit(
+        CONVINCES,
+        "share of images that a patch turns",
+        "set by hand: a part of an animal turns fewer",
+    ),
 )
 def pasted_patch(case) -> Evidence:
     """A patch that turns images of other classes, and has twins in several images of its own."""

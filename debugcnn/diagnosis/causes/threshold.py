@@ -41,7 +41,9 @@ def threshold(case) -> Evidence:
 
 @threshold.measurement(
     needs=("train", "finite predictions"),
-    limit=Limit(MIN_EXCESS, "share of a class among training images, beyond that here", "by hand"),
+    limit=Limit(
+        MIN_EXCESS, "share of a class among training images, beyond that here", "set by hand"
+    ),
 )
 def balance_of_training(case) -> Evidence:
     """A model that predicts one class only may have learned how frequent it is."""

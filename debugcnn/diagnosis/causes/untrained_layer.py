@@ -20,7 +20,7 @@ BINS = 40
     limit=Limit(
         0.02,
         "share of the weights in kernels",
-        "set by hand: small frozen projections of healthy models stay below it",
+        "set by hand, above what healthy models of the development half show",
     ),
 )
 def untrained_layer(case) -> Evidence:
