@@ -8,11 +8,11 @@ suspicion; this happens once, by the faults as they were measured.
 
 from collections.abc import Callable, Iterable, Sequence
 
-from .. import quiet  # noqa: F401, I001  # before anything imports TensorFlow
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import quiet  # noqa: F401, I001  # before anything imports TensorFlow
 from . import causes  # noqa: F401  # registers them
 from .case import NEEDS, Case
 from .registry import CAUSES, STAGES, Evidence, Measurement, NotExamined
