@@ -3,10 +3,8 @@
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from . import quiet  # noqa: F401, I001  # before anything imports TensorFlow
-import keras
 import numpy as np
 
 from .files.images import Resizing, class_folders, labelled_files, load_resized_variants
@@ -14,6 +12,9 @@ from .files.labels import class_numbers
 from .files.models import load_model
 from .views.predictions import classifier_head
 from .views.tracing import image_shape
+
+if TYPE_CHECKING:
+    import keras
 
 AS_THEY_ARE = "as they are"
 
@@ -34,7 +35,7 @@ class LabelledImages(NamedTuple):
     variants: dict[str, np.ndarray]
 
 
-def load_model_quietly(path: str | Path, **options) -> keras.Model:
+def load_model_quietly(path: str | Path, **options) -> "keras.Model":
     """`load_model` without warnings of what had to be changed for Keras 3; options are the same."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -42,7 +43,7 @@ def load_model_quietly(path: str | Path, **options) -> keras.Model:
 
 
 def load_labelled(
-    model: keras.Model,
+    model: "keras.Model",
     folder: str | Path,
     *,
     per_class: int | None = None,
