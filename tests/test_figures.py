@@ -1,8 +1,10 @@
 """Overlays, grids and montages of images, and how figures are shown."""
 
 import cv2
+import keras
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 from small_models import SIDE, noise
 
 import debugcnn
@@ -86,3 +88,24 @@ def test_show_displays_a_small_jpeg_and_closes_the_figure(monkeypatch):
     assert shown[1].alt == "Two images of noise." and len(shown[1].data) > len(shown[0].data)
     debugcnn.show(debugcnn.grid(noise(2)), format="png")
     assert shown[2].data[:4] == b"\x89PNG"
+
+
+def test_to_rgb_of_any_number_of_channels():
+    images = np.arange(16.0).reshape(1, 2, 2, 4)
+    np.testing.assert_array_equal(debugcnn.to_rgb(images), images[..., :3])
+    np.testing.assert_array_equal(
+        debugcnn.to_rgb(images[..., :1]), np.repeat(images[..., :1], 3, -1)
+    )
+    assert (debugcnn.to_rgb(np.full((1, 2, 2, 3), np.nan)) == 127.5).all()
+
+
+@pytest.mark.parametrize("count", [1, 30])
+def test_the_drawing_of_few_and_of_many_layers(count):
+    convolutions = [keras.layers.Conv2D(4, 3, padding="same") for _ in range(count)]
+    model = keras.Sequential([keras.Input((8, 8, 3)), *convolutions])
+    figure = debugcnn.layers_figure(debugcnn.layer_table(model))
+    up, down = figure.axes
+    assert len(up.patches) == len(down.patches) == count
+    texts = [text.get_text() for text in [*up.texts, *down.texts]]
+    assert texts.count("8 x 8") == 1 and texts.count("4") == 1
+    plt.close(figure)

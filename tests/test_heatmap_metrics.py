@@ -228,3 +228,14 @@ def test_a_model_has_its_weights_again_after_an_error():
     with pytest.raises(RuntimeError, match="on purpose"):
         debugcnn.cascading_randomization(model, explain, random_images(), 1)
     assert calls[-1] == {"dense", "last"} and not changed(model, before)
+
+
+def test_rank_correlation_is_spearmans():
+    heatmaps = np.random.default_rng(0).integers(0, 9, (4, 5, 7))
+    others = np.random.default_rng(1).normal(size=(4, 5, 7)) + heatmaps
+    pairs = zip(heatmaps, others)
+    expected = [scipy.stats.spearmanr(a.ravel(), b.ravel()).statistic for a, b in pairs]
+    np.testing.assert_allclose(debugcnn.rank_correlation(heatmaps, others), expected)
+    np.testing.assert_allclose(debugcnn.rank_correlation(heatmaps, np.exp(heatmaps)), 1)
+    np.testing.assert_allclose(debugcnn.rank_correlation(heatmaps, -heatmaps), -1)
+    assert np.isnan(debugcnn.rank_correlation(heatmaps, np.ones((4, 5, 7)))).all()

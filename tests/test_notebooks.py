@@ -83,7 +83,8 @@ def test_every_figure_has_an_alternative_text(committed):
 
 
 def test_the_page_shows_every_alternative_text(committed):
-    page, _ = HTMLExporter(template_file=str(TEMPLATE)).from_notebook_node(committed)
+    exporter = HTMLExporter(template_file=str(TEMPLATE), exclude_input=True, exclude_markdown=True)
+    page, _ = exporter.from_notebook_node(committed)
     images = re.findall(r"<img [^>]{1,200}", re.sub(r"base64,[^\"]*", "", page))
     assert len(images) == len(figures(committed))
     assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)

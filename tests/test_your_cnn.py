@@ -144,7 +144,8 @@ def test_a_wrong_path_stops_with_one_sentence(tmp_path):
 
 def test_the_page_has_alternative_texts_and_fetches_nothing():
     template = ROOT / "debugcnn" / "templates" / "page.html.j2"
-    page, _ = HTMLExporter(template_file=str(template)).from_filename(ROOT / "YourCNN.ipynb")
+    exporter = HTMLExporter(template_file=str(template), exclude_input=True)
+    page, _ = exporter.from_filename(ROOT / "YourCNN.ipynb")
     notebook = nbformat.read(ROOT / "YourCNN.ipynb", as_version=4)
     assert page.count("<img") == len(figures(notebook)) == page.count('src="data:image/')
     assert "Bars for the layers of shapes.keras" in page
