@@ -563,7 +563,7 @@ def test_patches_are_pasted_only_where_no_place_explains_it():
     case.search = Search(case.given, case.given_logits)
     report = examined(case, "shortcut:covered_place", "shortcut:pasted_patch")
     finding = finding_of(report, "shortcut")
-    assert finding.verdict == "fault" and "bottom right corner covered" in finding.message
+    assert finding.verdict == "fault" and "covered, accuracy drops" in finding.message
     assert report.measurements[1].verdict == "not examined"
     assert "for class 1 by 100.0%" in finding.message
 
