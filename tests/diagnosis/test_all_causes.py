@@ -261,7 +261,7 @@ def test_the_picture_of_a_covered_place_shows_what_changes():
     report = examined(case, "shortcut:covered_place")
     titles, caption = drawn(report, "shortcut")
     assert titles == ["predicted class 1"] * 4 + ["predicted class 0"] * 4
-        change = report.faults[0].evidence.details.loss.name
+    change = report.faults[0].evidence.details.loss.name
     assert caption.endswith(f"below, the same with the {change}.")
 
 
