@@ -7,20 +7,23 @@ suspicion; this happens once, by the faults as they were measured.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .. import quiet  # noqa: F401, I001  # before anything imports TensorFlow
+from .. import quiet  # noqa: F401  # before anything imports TensorFlow
 from . import causes  # noqa: F401  # registers them
 from .case import NEEDS, Case
 from .registry import CAUSES, STAGES, Evidence, Measurement, NotExamined
 from .report import Measured, Report, findings_of
 
+if TYPE_CHECKING:
+    import keras
+
 
 def diagnose(
-    model: keras.Model,
+    model: "keras.Model",
     images: ArrayLike,
     labels: ArrayLike,
     *,
