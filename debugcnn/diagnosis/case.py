@@ -26,6 +26,7 @@ from .repeatability import Repeated, repeatability
 from .search import Search, search
 
 BLANK_RANGE = 2  # of 255, by which the pixels of a blank image differ
+BLANK_EXAMPLES = 8  # blank images that are kept for the picture
 
 
 class AucInterval(NamedTuple):
@@ -71,6 +72,7 @@ class Case:
         self.blank_left_out = several and enough_to_compare(labels[~self.blank])
         kept = ~self.blank if self.blank_left_out else np.ones(len(labels), bool)
         self.labels, self.all_labels = labels[kept], labels
+        self.blank_examples = pixels[self.blank][:BLANK_EXAMPLES]
         variants = {name: variant[kept] for name, variant in variants.items()}
         self.given = Feed(pixels[kept], value_range, variants)
         names = class_names or [f"class {k}" for k in range(self.head.classes)]
@@ -213,7 +215,7 @@ def _checked_labels(labels, count, classes):
     if labels.shape != (count,) or labels.dtype.kind not in "iu":
         raise ValueError(f"labels are one class number for each of the {count} images.")
     if not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"labels are 0 to {classes - 1}, not to {labels.max()}.")
+        raise ValueError(f"labels are 0 to {classes - 1}, not {labels.min()} to {labels.max()}.")
     if not enough_to_compare(labels):
         counts = ", ".join(map(str, np.bincount(labels)))
         raise ValueError(

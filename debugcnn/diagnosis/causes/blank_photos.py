@@ -67,9 +67,8 @@ def is_cut_short(pixels: np.ndarray) -> np.ndarray:
 @blank_photos.picture
 def examples(case, evidence):
     chosen = evidence.details[: pictures.SHOWN]
-    if case.blank_left_out:  # they are not among the examined images
-        pixels = np.zeros((len(chosen), *case.given.pixels.shape[1:]))
-        labels = case.all_labels
+    if case.blank_left_out:
+        pixels, labels = case.blank_examples, case.all_labels
     else:
         pixels, labels = case.given.pixels[chosen], case.labels
     titles = [f"image {i + 1}\nlabel: {case.class_names[labels[i]]}" for i in chosen]

@@ -92,7 +92,8 @@ def zeroed_layers(model: keras.Model) -> list[Zeroed]:
 @dead_filters.picture
 def by_layer(case, evidence):
     values = {name: layer.constant / layer.count for name, layer in case.channels.items()}
-    figure = pictures.bars(values, "share of channels that never change", LIMITS[True].value)
+    limit = case.limit_of("dead_filters").value
+    figure = pictures.bars(values, "share of channels that never change", limit)
     return (
         figure,
         "Channels of each layer that have one value on all images, in order of execution.",

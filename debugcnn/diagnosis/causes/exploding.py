@@ -28,6 +28,7 @@ def exploding(case) -> Evidence:
 @exploding.picture
 def highest_by_layer(case, evidence):
     values = {name: layer.highest for name, layer in case.channels.items()}
-    figure = pictures.bars(values, "highest absolute activation (log scale)", 1e6)
+    limit = case.limit_of("exploding").value
+    figure = pictures.bars(values, "highest absolute activation (log scale)", limit)
     figure.axes[0].set_xscale("symlog")
     return figure, "The highest activation of each layer, in order of execution."
