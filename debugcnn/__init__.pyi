@@ -1,8 +1,10 @@
 from .diagnosis.engine import (
     diagnose as diagnose,
 )
-from .diagnosis.report import (
+from .diagnosis.findings import (
     Finding as Finding,
+)
+from .diagnosis.report import (
     Report as Report,
 )
 from .files.images import (

@@ -15,8 +15,9 @@ from numpy.typing import ArrayLike
 from .. import quiet  # noqa: F401  # before anything imports TensorFlow
 from . import causes  # noqa: F401  # registers them
 from .case import NEEDS, Case
+from .findings import Measured, findings_of
 from .registry import CAUSES, STAGES, Evidence, Measurement, NotExamined
-from .report import Measured, Report, findings_of
+from .report import Report
 
 if TYPE_CHECKING:
     import keras

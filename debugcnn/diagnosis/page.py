@@ -8,8 +8,8 @@ from itertools import groupby
 import matplotlib.pyplot as plt
 
 from ..text import printable
+from .findings import Finding
 from .registry import CAUSES
-from .report import Report, first_line
 
 STYLE = """
 :root { color-scheme: light dark }
@@ -23,17 +23,20 @@ img { max-width: 100%; background: white }
 SYMBOLS = {"fault": "✗", "suspicious": "?", "fine": "✓", "not examined": "–"}
 
 
-def page(report: Report) -> str:
-    """A page of HTML, as text, that fetches nothing."""
-    count = len(report.faults)
+def page(summary: str, findings: list[Finding], case) -> str:
+    """A page of HTML, as text, that fetches nothing: a line, the faults with their pictures, which
+    are drawn from the Case, and a table of all findings.
+    """
+    faults = [finding for finding in findings if finding.verdict == "fault"]
+    count = len(faults)
     title = {0: "No fault found", 1: "One fault found"}.get(count, f"{count} faults found")
-    sections = [_section(report, finding) for finding in report.faults]
-    rows = [_rows(verdict, list(group)) for verdict, group in groupby(report.findings, _verdict)]
+    sections = [_section(case, finding) for finding in faults]
+    rows = [_rows(verdict, list(group)) for verdict, group in groupby(findings, _verdict)]
     return printable(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
-        f"<p>{html.escape(first_line(report))}.</p>{''.join(sections)}<h2>All causes</h2>"
+        f"<p>{html.escape(summary)}.</p>{''.join(sections)}<h2>All causes</h2>"
         "<table><thead><tr><th>verdict<th>cause<th>what was measured</thead>"
         f"<tbody>{''.join(rows)}</tbody></table></body></html>\n"
     )
@@ -52,11 +55,11 @@ def _rows(verdict, findings):
     )
 
 
-def _section(report, finding):
+def _section(case, finding):
     """What is wrong, the evidence, what to do, and the picture of one fault."""
     file = io.BytesIO()
     with plt.rc_context({"text.parse_math": False}):  # a class may be called $x$
-        figure, caption = CAUSES[finding.cause].draw(report.case, finding.evidence)
+        figure, caption = CAUSES[finding.cause].draw(case, finding.evidence)
         figure.savefig(file, format="jpeg", dpi=100, pil_kwargs={"quality": 85})
         plt.close(figure)
     data = base64.b64encode(file.getvalue()).decode()

@@ -6,42 +6,10 @@ from os import PathLike
 
 from ..files.atomic import write_atomically
 from ..text import printable
-from .registry import CAUSES, STAGES, Evidence
+from .findings import Finding, Measured
+from .page import page
 
 DIGITS = 4  # significant ones in JSON, so that rounding errors of parallel sums do not show
-VERDICTS = ("fault", "suspicious", "fine", "not examined")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One measurement as it was judged, kept so that limits can be fitted again."""
-
-    cause: str
-    measurement: str
-    verdict: str  # in VERDICTS, after demotion
-    value: float | None
-    limit: float | None
-    above: bool  # whether a fault lies above the limit
-    message: str
-    fix: str
-    evidence: Evidence | None = field(default=None, repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found of one cause, by the measurement that says most."""
-
-    cause: str
-    verdict: str  # in VERDICTS
-    value: float | None
-    limit: float | None
-    message: str
-    fix: str  # only of a fault
-    evidence: Evidence | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def title(self) -> str:
-        return CAUSES[self.cause].title
 
 
 @dataclass(frozen=True)
@@ -83,9 +51,7 @@ class Report:
 
     def to_html(self) -> str:
         """One page with pictures, which fetches nothing."""
-        from .page import page  # draws, so Matplotlib is imported only here
-
-        return page(self)
+        return page(first_line(self), self.findings, self.case)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the page to a .html file, or the numbers to a .json file."""
@@ -134,23 +100,3 @@ def _plain(record):
 
 def _rounded(value):
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def findings_of(measurements: list[Measured]) -> list[Finding]:
-    """One Finding for each cause, the worst verdict first, and of equal ones the root first."""
-    rank = {verdict: position for position, verdict in enumerate(VERDICTS)}
-    chosen, order = {}, {}
-    for position, measured in enumerate(measurements):
-        known = chosen.get(measured.cause)
-        order.setdefault(measured.cause, position)
-        # A later measurement of the same verdict says more, unless there is nothing to say.
-        serious = measured.verdict in ("fault", "suspicious")
-        better = known and rank[measured.verdict] < rank[known.verdict]
-        if not known or better or (serious and measured.verdict == known.verdict):
-            chosen[measured.cause] = measured
-    findings = [
-        Finding(m.cause, m.verdict, m.value, m.limit, m.message, m.fix, m.evidence)
-        for m in chosen.values()
-    ]
-    stage = {name: STAGES.index(CAUSES[name].stage) for name in chosen}
-    return sorted(findings, key=lambda f: (rank[f.verdict], stage[f.cause], order[f.cause]))
