@@ -41,10 +41,10 @@ train: $(VENV)/installed
 test: $(VENV)/tests-installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/python -m pytest -q -n 2 -m "not slow and not notebook" --doctest-modules debugcnn tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not notebook" --doctest-modules debugcnn tests
 
 test-all: $(VENV)/tests-installed
-	$(BIN)/python -m pytest -q -n 2 -m "slow or notebook" tests
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow or notebook" tests
 
 # Execute the notebooks in place, as they are committed, and draw all patterns.
 publish: $(VENV)/tests-installed
