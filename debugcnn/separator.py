@@ -46,9 +46,14 @@ from .files.decoding import MAX_PIXELS
 from .files.duplicates import ImageFacts, group_duplicates
 from .files.intact import ImageError, as_png, image_format, inspect
 from .silence import standard_error_silenced
+from .text import printable
 
 SPLITS = ("train", "validation", "test")
 UNFINISHED = ".unfinished-by-data_separator-"  # how hidden folders begin
+
+
+class SeparatorError(Exception):
+    """Why nothing is written, as a sentence."""
 
 
 @dataclass
@@ -76,14 +81,14 @@ def find_files(source: Path, output: Path, closing: ExitStack) -> list[File]:
     """Every file of a folder or zip, sorted by path, with its class. OUTPUT is passed over.
 
     Files in zips can be read until `closing` closes the zips. Raises ArchiveError for a bad zip,
-    OSError for a folder that cannot be listed. Exits if there is no source.
+    OSError for a folder that cannot be listed. Raises SeparatorError if there is no source.
     """
     if source.is_dir():
         files = list(folder_files(source, output, closing))
     elif source.is_file():
         files = [File(*entry) for entry in zip_entries(source, source.name, closing)]
     else:
-        sys.exit(f"{source} does not exist: give a zip or a folder, or add --download.")
+        raise SeparatorError(f"{source} does not exist: give a zip or a folder, or add --download.")
     folders = {clean(folder) for file in files for folder in file.source.split("/")[:-1]}
     # A folder "train" is no class beside a folder "test"; beside "bus" it is one.
     splits = {folder for folder in folders if SPLIT_NAME.fullmatch(folder)}
@@ -182,13 +187,13 @@ def leave_out_duplicates(files: Sequence[File]) -> list[File]:
 def assign(kept: Sequence[File], shares: Sequence[Fraction], seed: int) -> None:
     """Give each kept image its split and its name in the result.
 
-    Exits without two classes, or if a file system may take two of them for one.
+    Raises SeparatorError without two classes, or if a file system may take two of them for one.
     """
     classes = defaultdict(list)
     for file in kept:
         classes[file.label].append(file)
     if len(classes) < 2:
-        sys.exit(
+        raise SeparatorError(
             f"Two classes or more are needed, but the images are of {len(classes)}"
             f" ({', '.join(classes) or 'none'}): make one folder per class."
         )
@@ -196,7 +201,7 @@ def assign(kept: Sequence[File], shares: Sequence[Fraction], seed: int) -> None:
     for label in sorted(classes):
         folders[unicodedata.normalize("NFC", label).casefold()].append(label)
     if alike := next((labels for labels in folders.values() if len(labels) > 1), None):
-        sys.exit(
+        raise SeparatorError(
             f"The classes {' and '.join(alike)} differ only by case, and Windows and macOS store "
             "them in one folder: rename one, or put their images together."
         )
@@ -270,9 +275,9 @@ def write(file: File, folder: Path, copy: bool) -> None:
 def check_same(kept: Sequence[File], manifest: bytes, output: Path) -> None:
     """A result that is there already is left alone, whether it is the wanted one or not."""
     if Path(output, "manifest.csv").read_bytes() != manifest:
-        sys.exit(f"{output} holds another result: remove it or give another --output.")
+        raise SeparatorError(f"{output} holds another result: remove it or give another --output.")
     if not all(Path(output, file.name).is_file() for file in kept):
-        sys.exit(f"Images are missing from {output}: remove it and run this again.")
+        raise SeparatorError(f"Images are missing from {output}: remove it and run this again.")
 
 
 # Microsoft's archive
@@ -288,12 +293,12 @@ TIMEOUT = 60  # seconds; else a dead line is waited for without end
 
 
 def download(target: Path) -> None:
-    """Fetch the archive to TARGET, whole or not at all. Exits if it cannot be had."""
+    """Fetch the archive to TARGET, whole or not at all. Raises SeparatorError if that fails."""
     if target.exists():
         with open(target, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == ARCHIVE_SHA256:
                 return
-        sys.exit(f"{target} is not Microsoft's archive: give a SOURCE to download to.")
+        raise SeparatorError(f"{target} is not Microsoft's archive: give a SOURCE to download to.")
     with standard_error_silenced():
         import keras  # takes seconds
 
@@ -302,7 +307,9 @@ def download(target: Path) -> None:
         try:
             archive = keras.utils.get_file(target.name, ARCHIVE_URL, **options)
         except Exception as error:  # that is what get_file raises
-            sys.exit(f"{ARCHIVE_URL} did not arrive ({error}): try again, or give a SOURCE.")
+            raise SeparatorError(
+                f"{ARCHIVE_URL} did not arrive ({error}): try again, or give a SOURCE."
+            )
         os.rename(archive, target)
 
 
@@ -331,12 +338,12 @@ def arrange(
 ) -> str:
     """All four steps. Returns a summary.
 
-    Exits with a sentence if the input cannot be used. Raises ArchiveError for a bad zip, OSError
-    for a source that cannot be read or an output that cannot be written.
+    Raises SeparatorError if the input cannot be used, ArchiveError for a bad zip, and OSError for a
+    source that cannot be read or an output that cannot be written.
     """
     exists = os.path.lexists(output)
     if exists and not Path(output, "manifest.csv").is_file():
-        sys.exit(f"{output} exists and is not a result of this: give another --output.")
+        raise SeparatorError(f"{output} exists and is not a result of this: give another --output.")
     with ExitStack() as closing:
         files = find_files(source, output, closing)
         with standard_error_silenced():  # of damaged images, which the manifest names
@@ -400,8 +407,8 @@ def summary(files: Sequence[File]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command. Exits with a sentence if nothing could be written."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit status: 2, after a sentence, if nothing could be written."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "source",
@@ -426,14 +433,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if args.download and not args.dry_run:
             download(args.source)
-        print(arrange(args.source, args.output, *options))
-    except ArchiveError as error:
-        sys.exit(f"{error}.")
+        print(printable(arrange(args.source, args.output, *options)))
+        return 0
+    except (SeparatorError, ArchiveError) as error:
+        sentence = str(error)
     except (*UNREADABLE, MemoryError) as error:
-        sys.exit(f"{str(error) or 'Out of memory'}: nothing was written to {args.output}.")
+        sentence = f"{str(error) or 'Out of memory'}: nothing was written to {args.output}."
     except KeyboardInterrupt:
-        sys.exit(f"Stopped: nothing was written to {args.output}.")
+        sentence = f"Stopped: nothing was written to {args.output}."
+    print(printable(sentence).replace("\n", " "), file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,6 +20,8 @@ from conftest import ROOT
 from PIL import Image
 
 import debugcnn
+from debugcnn import separator
+from debugcnn.files import archives, decoding, hdf5, keras_archive
 from debugcnn.files.images import Resizing, load_resized_variants
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
@@ -366,6 +368,31 @@ def test_layers_that_are_larger_than_their_weights_are_not_built(tmp_path, versi
     assert keras.Layer.add_weight.__name__ == "add_weight"
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("index", "length"), [(0, 0), (1, 2**64 - 16), (0, 2**63), (1, 5000)], ids=str
+)
+def test_a_heap_of_texts_that_leads_to_itself(tmp_path, index, length, suffix):
+    """The HDF5 library would loop without end."""
+
+    def fill(group):
+        group.attrs["name"] = "a text"
+
+    path = model_file(tmp_path, suffix, sequential(), fill=fill)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"GCOL\x01") + 16  # the first object in the heap
+    struct.pack_into("<H6xQ", data, at, index, length)
+    if suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo("model.weights.h5")
+            begin = info.header_offset + 30 + len(info.filename)
+        weights = bytes(data[begin : begin + info.file_size])
+        keras_file(path, sequential(), model_weights_h5=weights)
+    else:
+        path.write_bytes(data)
+    refused(path, "it is damaged or breaks off")
+
+
 @pytest.mark.parametrize("name", ["config.json", "metadata.json"])
 def test_texts_of_more_than_64_mb_are_not_unpacked(tmp_path, name):
     bomb = {name.replace(".", "_"): b" " * (2**26 + 1)}
@@ -627,3 +654,17 @@ def test_nothing_happens_on_import():
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0 and run.stderr == ""
+
+
+def test_the_page_names_the_bounds_that_hold():
+    page = " ".join((ROOT / ".github" / "SECURITY.md").read_text("utf-8").split())
+    for sentence in (
+        f"unpack to at most {keras_archive.MAX_TEXT // 2**20} MB",
+        f"weights to at most {keras_archive.MAX_EXPANSION} times their packed size (or "
+        f"{keras_archive.FLOOR // 2**20} MB)",
+        f"at most {hdf5.MAX_EXPANSION} times the size of their file (or {hdf5.FLOOR // 2**20} MB)",
+        f"at most {decoding.MAX_PIXELS // 10**6} megapixels",
+        f"to a depth of {archives.MAX_DEPTH}, {archives.MAX_INNER_BYTES // 2**30} GB of them",
+        f"files of at most {separator.MAX_BYTES // 2**20} MB",
+    ):
+        assert sentence in page, sentence

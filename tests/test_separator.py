@@ -3,6 +3,7 @@
 The test on the real images takes the zip that the environment variable CATS_AND_DOGS names.
 """
 
+import contextlib
 import csv
 import errno
 import hashlib
@@ -34,8 +35,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import SHARED, is_the_small_copy
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from debugcnn import separator as ds
@@ -125,20 +125,21 @@ def zip_of(tmp_path, files):
 
 
 def run(*arguments):
-    """(exit status, what it said) of a run in this process."""
-    try:
-        ds.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        return 1 if isinstance(end.code, str) else end.code, end.code
-    return 0, ""
+    """(exit status, what it said on standard error) of a run in this process."""
+    with contextlib.redirect_stderr(io.StringIO()) as error:
+        try:
+            status = ds.main([str(argument) for argument in arguments])
+        except SystemExit as end:  # by argparse
+            status = end.code
+    return status, error.getvalue()
 
 
 def refused(*arguments, match):
     status, sentence = run(*arguments)
-    assert status == 1
+    assert status == 2
     assert re.search(match, sentence), sentence
-    assert sentence.endswith(".")
-    assert "\n" not in sentence
+    assert sentence.endswith(".\n")
+    assert sentence.count("\n") == 1
 
 
 def arrange(source, output, *options):
@@ -300,8 +301,10 @@ def test_classes_that_differ_only_by_case_are_refused(tmp_path, labels):
 def test_names_that_are_not_utf8(tmp_path):
     source = folder_of(tmp_path)
     os.rename(source / "cats/0.jpg", os.fsencode(source / "cats") + b"/caf\xe9.jpg")
+    os.rename(source / "dogs", os.fsencode(source) + b"/d\xf6gs")
     assert run(source, "--output", tmp_path / "data") == (0, "")
     assert b"cats/caf\xe9.jpg" in (tmp_path / "data/manifest.csv").read_bytes()
+    assert b"d\xf6gs/1.jpg" in (tmp_path / "data/manifest.csv").read_bytes()
 
 
 NOT_WHOLE = r"is not a whole zip archive \(.+\): get it again"
@@ -339,9 +342,9 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("split", ["80 10 -1", "0 0 0", "a b c", "1 2"])
-def test_shares_that_make_no_sense_are_refused(tmp_path, split, capsys):
-    assert run(tmp_path, "--split", *split.split()) == (2, 2)
-    assert "--split" in capsys.readouterr().err
+def test_shares_that_make_no_sense_are_refused(tmp_path, split):
+    status, sentence = run(tmp_path, "--split", *split.split())
+    assert status == 2 and "--split" in sentence
 
 
 # 2. What can be trained on
@@ -872,7 +875,7 @@ def test_what_is_there_is_not_touched(tmp_path, options, change, match):
 
 def start(source, output, *options, before="", **popen):
     """The script in a process of its own, after some lines of Python."""
-    code = f"import debugcnn.separator as ds, os, signal, time\n{before}\nds.main()"
+    code = f"import debugcnn.separator as ds, os, signal, sys, time\n{before}\nsys.exit(ds.main())"
     command = [sys.executable, "-c", code, source, "--output", output, *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     popen = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | popen
@@ -930,12 +933,12 @@ def test_stopped(tmp_path, name):
     source, output = zip_of(tmp_path, pets(count=5)), tmp_path / "data"
     process = start(source, output, before=before)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert re.fullmatch(f"{says}: nothing was written to {output}\\.\n", error.decode())
     assert os.listdir(tmp_path) == ["pets.zip"]
 
 
-@pytest.mark.parametrize("seeds, ends", [((0, 0, 0), [0, 0, 0]), ((1, 2), [0, 1])])
+@pytest.mark.parametrize("seeds, ends", [((0, 0, 0), [0, 0, 0]), ((1, 2), [0, 2])])
 def test_several_at_once(tmp_path, seeds, ends):
     source, output = zip_of(tmp_path, pets(count=40)), tmp_path / "data"
     slow = "ds.write, real = lambda *a, **k: (time.sleep(0.01), real(*a, **k)), ds.write"
@@ -1046,16 +1049,16 @@ def test_an_inner_archive_that_is_larger_than_the_archive_says_is_not_unpacked(t
     packed = claiming(zipped({"in.zip": bytes(2**27)}), "in.zip", 1000)
     (tmp_path / "pets.zip").write_bytes(packed)
     status, sentence, memory = measured(tmp_path / "pets.zip", tmp_path / "data")
-    assert status == 1 and re.search(f"in.zip {NOT_WHOLE}", sentence) and memory < 2**25
+    assert status == 2 and re.search(f"in.zip {NOT_WHOLE}", sentence) and memory < 2**25
 
 
 def test_inner_archives_may_not_be_larger_than_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_INNER_BYTES", 2**24)
     source = zip_of(tmp_path, {f"{i}.zip": zipped({"x": bytes(2**23)}, 0) for i in range(4)})
     status, sentence, memory = measured(source, tmp_path / "data")
-    assert status == 1 and memory < 2**26
+    assert status == 2 and memory < 2**26
     assert sentence == "1.zip and the archives before it take more than 0.015625 GB: " + (
-        "unpack the outer archive first."
+        "unpack the outer archive first.\n"
     )
 
 
@@ -1076,7 +1079,7 @@ def test_entries_that_overlap_are_refused(tmp_path):
     counts = struct.pack("<HHII", 2000, 2000, 2000 * len(entry), at)
     (tmp_path / "pets.zip").write_bytes(packed[:at] + entry * 2000 + end[:8] + counts + b"\0\0")
     status, sentence, memory = measured(tmp_path / "pets.zip", tmp_path / "data")
-    assert status == 1 and "it may be a zip bomb" in sentence and memory < 2**25
+    assert status == 2 and "it may be a zip bomb" in sentence and memory < 2**25
 
 
 @pytest.mark.parametrize("depth", [9, 400])
@@ -1115,7 +1118,7 @@ def test_any_damage_to_a_zip_ends_in_a_sentence_or_a_row(tmp_path_factory, data)
     folder = tmp_path_factory.mktemp("zip")
     (folder / "pets.zip").write_bytes(packed)
     status, sentence = run(folder / "pets.zip", "--output", folder / "data")
-    assert status == 0 or sentence.endswith(".")
+    assert status == 0 or sentence.endswith(".\n")
     assert (folder / "data").exists() == (status == 0)
 
 

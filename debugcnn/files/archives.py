@@ -30,7 +30,7 @@ CHUNK = 2**20  # bytes that are unpacked at once
 
 
 class ArchiveError(Exception):
-    """Why an archive is not read, as a sentence without its full stop."""
+    """Why an archive is not read, as a sentence."""
 
 
 class Entry(NamedTuple):
@@ -78,16 +78,16 @@ class _Bounds:
         if self.inner_bytes > MAX_INNER_BYTES:
             raise ArchiveError(
                 f"{name} and the archives before it take more than {MAX_INNER_BYTES / 2**30:g} GB: "
-                "unpack the outer archive first"
+                "unpack the outer archive first."
             )
 
     def add_files(self, infos, size, name):
         self.files += len(infos)
         if self.files > MAX_FILES:
-            raise ArchiveError(f"{name} makes it more than {MAX_FILES:,} files: give fewer at once")
+            raise ArchiveError(f"{name} makes it more than {MAX_FILES:,} files: give fewer.")
         if sum(info.file_size for info in infos) > MAX_RATIO * size:
             raise ArchiveError(
-                f"{name} claims to hold more than fits into it: it may be a zip bomb"
+                f"{name} claims to hold more than fits into it: it may be a zip bomb."
             )
 
 
@@ -114,11 +114,11 @@ def _entries(file, name, prefix, bounds, depth=0):
     for info in infos:
         path = prefix + info.filename.replace("\\", "/")
         if info.flag_bits & 1 or info.compress_type not in PACKED:
-            raise ArchiveError(f"{name} is encrypted or packed in a rare way: give it unpacked")
+            raise ArchiveError(f"{name} is encrypted or packed in a rare way: give it unpacked.")
         if path.lower().endswith(".zip"):
             if depth + 1 >= MAX_DEPTH:
                 raise ArchiveError(
-                    f"{name} lies in {depth} other archives and holds more: unpack it first"
+                    f"{name} lies in {depth} other archives and holds more: unpack it first."
                 )
             bounds.add_archive(info, path)
             try:
@@ -146,4 +146,4 @@ def _opened(file, name):
 
 
 def _not_whole(name, error):
-    return f"{name} is not a whole zip archive ({error}): get it again"
+    return f"{name} is not a whole zip archive ({error}): get it again."

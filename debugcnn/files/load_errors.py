@@ -3,11 +3,13 @@
 import re
 import zipfile
 import zlib
+from json import JSONDecodeError
 from pathlib import Path
 
 from ..text import printable
 
 SAVE = "save the whole model again, with model.save('model.keras')"
+DAMAGED = "it is damaged or breaks off: copy or download it again."
 # How files begin that are no models of Keras, and what they are.
 OTHER_FILES = {
     b"version https://git-lfs": "only the pointer that Git LFS keeps in place of a large file: run "
@@ -83,10 +85,13 @@ def _reason(error, text):
     if isinstance(error, Unusable):
         return text
     damaged = isinstance(error, OSError) and error.errno is None  # as h5py reports it
-    if damaged or isinstance(error, zipfile.BadZipFile | zlib.error | EOFError):
-        return "it is damaged or breaks off: copy or download it again."
+    unreadable = zipfile.BadZipFile | zlib.error | EOFError | JSONDecodeError | UnicodeError
+    if damaged or isinstance(error, unreadable):
+        return DAMAGED
     if isinstance(error, OSError):
         return f"{error.strerror}."
+    if isinstance(error, KeyError):
+        return f"a part of it is missing: {text}."
     if isinstance(error, MemoryError):
         return "it takes more memory than there is."
     if isinstance(error, RecursionError):

@@ -13,16 +13,14 @@ from typing import Any
 
 from .. import quiet  # noqa: F401  # first, before anything imports TensorFlow
 
-import h5py
 import keras
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ..text import printable
 from . import keras2
-from .hdf5 import check_weights, layers_no_larger_than
+from .hdf5 import layers_no_larger_than, opened_checked
 from .keras_archive import (
     CONFIG,
-    MAX_TEXT,
     METADATA,
     extract_weights,
     is_plain,
@@ -87,7 +85,7 @@ def _first_bytes(path):
 
 
 def _from_hdf5(path, custom_objects, safe_mode):
-    with h5py.File(path) as file:
+    with opened_checked(path, path.stat().st_size) as (file, stored):
         if "model_config" not in file.attrs:
             weights = "layer_names" in file.attrs or {"layers", "vars"} & set(file)
             raise Unusable(
@@ -96,9 +94,8 @@ def _from_hdf5(path, custom_objects, safe_mode):
                 if weights
                 else "it is an HDF5 file, but Keras did not write it."
             )
-        stored = check_weights(file, path.stat().st_size)
-        version = _attribute(file, "keras_version", "1")
-        config = json.loads(_attribute(file, "model_config"))
+        version = _text(file.attrs.get("keras_version", "1"))
+        config = json.loads(_text(file.attrs["model_config"]))
         if safe_mode:
             check_permission(config, custom_objects)
         if _major(version) < 3:
@@ -126,8 +123,7 @@ def _from_zip(path, custom_objects, safe_mode):
         if safe_mode:
             check_permission(config, custom_objects)
         weights = extract_weights(archive, Path(folder))
-        with h5py.File(weights) as file:
-            stored = check_weights(file, path.stat().st_size)
+        with opened_checked(weights, path.stat().st_size) as (file, stored):
             if _major(version) < 3:
                 fill = file, keras2.fill_from_zip
                 with layers_no_larger_than(stored):
@@ -168,13 +164,7 @@ def _rebuilt(path, version, config, weights, fill, custom_objects):
     return model
 
 
-def _attribute(file, name, default=None):
-    """A text that an HDF5 file holds as an attribute. Raises Unusable if it is too large."""
-    if default is not None and name not in file.attrs:
-        return default
-    if file.attrs.get_id(name).get_storage_size() > MAX_TEXT:
-        raise Unusable(f"its {name} is larger than {MAX_TEXT // 2**20} MB.")
-    value = file.attrs[name]
+def _text(value):
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
