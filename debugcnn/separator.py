@@ -309,7 +309,7 @@ def download(target: Path) -> None:
         except Exception as error:  # that is what get_file raises
             raise SeparatorError(
                 f"{ARCHIVE_URL} did not arrive ({error}): try again, or give a SOURCE."
-            )
+            ) from error
         os.rename(archive, target)
 
 
