@@ -158,11 +158,10 @@ def _cells(row, ours):
 
 def sentences(results: Results) -> Iterator[str]:
     """What the table does not show."""
-    if not results:
-        return
-    newest = max(results.values(), key=lambda measured: measured["date"])
-    machine = f"{newest['processor']}, {newest['cores']} cores"
-    yield f"Measured on {newest['date']}, {machine}; {newest['versions']}."
+    for measured, names in _conditions(results).items():
+        date, processor, cores, versions = measured
+        names = ", ".join(f"`{name}`" for name in names)
+        yield f"Measured on {date}, {processor}, {cores} cores: {names}; {versions}."
     for name, view in FORWARD.items():
         rows = results.get(name, {}).get("rows", {})
         shares = [
@@ -178,11 +177,20 @@ def sentences(results: Results) -> Iterator[str]:
         shares = ", ".join(f"{row['passes']:.0%} ({label})" for label, row in rows.items())
         tries = max(row["tries"] for row in rows.values())
         yield (
-            f"Patterns that pass when they are pasted into images, of up to {tries:,} tries each, "
-            f"measured on {results['passes']['date']}: {shares}."
+            f"Patterns that pass when they are pasted into images, of up to {tries:,} tries each: "
+            f"{shares}."
         )
     if "training" in results:
         yield from _trainings(results["training"])
+
+
+def _conditions(results):
+    """{(date, processor, cores, versions): names that were measured under them}, the last first."""
+    grouped = {}
+    for name in sorted(results, key=lambda name: results[name]["date"], reverse=True):
+        keys = (results[name][key] for key in ("date", "processor", "cores", "versions"))
+        grouped.setdefault(tuple(keys), []).append(name)
+    return grouped
 
 
 def _trainings(measured):
