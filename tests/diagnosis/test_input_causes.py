@@ -1,6 +1,7 @@
 """How the images are fed: the forms, their contest, the search, and shifts of the images."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import keras
@@ -42,15 +43,15 @@ from debugcnn.statistics import Comparison, auc
 INPUT_CAUSES = "input_scale", "channel_order", "flipped_or_rotated", "resize"
 
 
-def offered(cause, case, logits=None):
-    """{name: Form} that a cause offers for a case."""
-    logits = case.given_logits if logits is None else logits
-    return {form.name: form for form in CAUSES[cause].forms(case, case.given, logits)}
+def offered(cause, feed, labels=None, logits=None):
+    """{name: Form} that a cause offers for a feed."""
+    case = SimpleNamespace(labels=labels)
+    return {form.name: form for form in CAUSES[cause].forms(case, feed, logits)}
 
 
 def best_form(case, cause):
     """The Contest of the forms of one cause, tried on the case as it is fed."""
-    options = list(offered(cause, case).values())
+    options = CAUSES[cause].forms(case, case.given, case.given_logits)
     return contest(case.model, case.given, options, case.labels, case.given_logits)
 
 
@@ -58,81 +59,81 @@ def best_form(case, cause):
 
 
 @pytest.fixture
-def case():
-    """A case of which no logits are needed."""
-    images, labels = colours(40)
-    return case_of(red_reader(), images, labels, with_mistakes(labels, 0))
+def feed():
+    return Feed(colours(40)[0], (0, 1))
+
+
+def all_forms(feed):
+    """{cause: {name: Form}} of the input, for a model that separates the classes."""
+    labels = np.arange(len(feed.pixels)) % 2
+    return {cause: offered(cause, feed, labels, with_mistakes(labels, 0)) for cause in INPUT_CAUSES}
 
 
 def test_each_form_changes_the_images_and_their_resized_variants_alike():
-    images, labels = textured(40, 24), np.arange(40) % 2
+    images = textured(4, 24)
     other = images[:, :, ::-1, ::-1].copy()
-    model = model_of(layers.GlobalAveragePooling2D(), layers.Dense(1), side=24)
-    variants = {"cropping": other}
-    logits = with_mistakes(labels, 0)
-    case = case_of(model, images, labels, logits, resized_variants=variants)
-    second = case_of(model, other, labels, logits)
-    for cause in ("input_scale", "channel_order", "flipped_or_rotated"):
-        for name, form in offered(cause, case).items():
-            changed = form.apply(case.given)
-            expected = offered(cause, second)[name].apply(second.given)
+    feed, second = Feed(images, (0, 1), {"cropping": other}), Feed(other, (0, 1))
+    options, options_of_other = all_forms(feed), all_forms(second)
+    for name, form in options.pop("resize").items():
+        assert not form.apply(feed).resized_variants, name  # not resized twice
+    for cause in options:
+        for name, form in options[cause].items():
+            changed = form.apply(feed)
+            expected = options_of_other[cause][name].apply(second)
             np.testing.assert_array_equal(changed.resized_variants["cropping"], expected.pixels)
             assert changed.value_range == expected.value_range
             assert changed.pixels.shape == images.shape
-    for name, form in offered("resize", case).items():
-        assert not form.apply(case.given).resized_variants, name  # not resized twice
-    np.testing.assert_array_equal(case.given.pixels, images)
+    np.testing.assert_array_equal(feed.pixels, textured(4, 24))
 
 
-def test_value_ranges_that_are_tried(case):
+NEGATIVE = "black and white exchanged"
+GAMMA = "pixels to the power of 1 / 2.2 (gamma)"
+
+
+def test_value_ranges_that_are_tried(feed):
+    options = all_forms(feed)["input_scale"]
     ranges = {f"pixel values {name}" for name in ("0 to 255", "-1 to 1", "caffe", "torch")}
-    gamma = "pixels to the power of 1 / 2.2 (gamma)"
-    assert set(offered("input_scale", case)) == {*ranges, "black and white exchanged", gamma}
-    images, labels = colours(40)
-    model = model_of(layers.GlobalAveragePooling2D(), layers.Dense(1), channels=1)
-    grey = case_of(model, images[..., :1], labels, with_mistakes(labels, 0))
-    kept = {*ranges} - {"pixel values caffe", "pixel values torch"}
-    assert set(offered("input_scale", grey)) == {*kept, "black and white exchanged", gamma}
-    for name, form in offered("input_scale", case).items():
-        assert (form.handicap > 0) is (name in ("pixel values caffe", "black and white exchanged"))
+    assert set(options) == {*ranges, NEGATIVE, GAMMA}
+    grey = replace(feed, pixels=feed.pixels[..., :1])
+    kept = ranges - {"pixel values caffe", "pixel values torch"}
+    labels = np.arange(40) % 2
+    of_grey = offered("input_scale", grey, labels, with_mistakes(labels, 0))
+    assert set(of_grey) == {*kept, NEGATIVE, GAMMA}
+    for name, form in options.items():
+        assert (form.handicap > 0) is (name in ("pixel values caffe", NEGATIVE))
         if name in ranges:
-            expected = debugcnn.from_pixels(images, form.apply(case.given).value_range)
-            np.testing.assert_array_equal(form.apply(case.given).images, expected)
-    negative = offered("input_scale", case)["black and white exchanged"].apply(case.given)
-    np.testing.assert_array_equal(negative.pixels, 255 - images)
+            expected = debugcnn.from_pixels(feed.pixels, form.apply(feed).value_range)
+            np.testing.assert_array_equal(form.apply(feed).images, expected)
+    np.testing.assert_array_equal(options[NEGATIVE].apply(feed).pixels, 255 - feed.pixels)
 
 
-def test_a_negative_is_tried_unless_predictions_are_inverted():
-    images, labels = colours(100)
+def test_a_negative_is_tried_unless_predictions_are_inverted(feed):
+    labels = np.arange(100) % 2
     for wrong, tried in ((0, True), (50, True), (54, True), (56, False), (100, False)):
         scores = 2.0 * labels - 1
         scores[:wrong] *= -1  # of both classes as many: of the pairs, 1 - wrong / 100 are in order
         logits = two_classes(scores)
         assert auc(logits, labels) == pytest.approx(1 - wrong / 100)
-        case = case_of(red_reader(), images, labels, logits)
-        assert ("black and white exchanged" in offered("input_scale", case)) is tried
+        assert (NEGATIVE in offered("input_scale", feed, labels, logits)) is tried
 
 
-def test_gamma_undoes_linear_light(case):
-    linear = replace(case.given, pixels=255 * (case.given.pixels / 255) ** 2.2)
-    (form,) = (f for name, f in offered("input_scale", case).items() if "gamma" in name)
-    np.testing.assert_allclose(form.apply(linear).pixels, case.given.pixels, rtol=1e-3)
+def test_gamma_undoes_linear_light(feed):
+    linear = replace(feed, pixels=255 * (feed.pixels / 255) ** 2.2)
+    restored = all_forms(feed)["input_scale"][GAMMA].apply(linear)
+    np.testing.assert_allclose(restored.pixels, feed.pixels, rtol=1e-3)
 
 
-def test_orientations(case):
-    images = case.given.pixels
-    changed = {
-        name: f.apply(case.given).pixels for name, f in offered("flipped_or_rotated", case).items()
+def test_orientations(feed):
+    changed = {name: form.apply(feed) for name, form in offered("flipped_or_rotated", feed).items()}
+    expected = {
+        "the images upside down": feed.pixels[:, ::-1, ::-1],
+        "the images rotated to the left": np.rot90(feed.pixels, 1, (1, 2)),
+        "the images rotated to the right": np.rot90(feed.pixels, -1, (1, 2)),
+        "the images mirrored": feed.pixels[:, :, ::-1],
     }
-    assert list(changed) == [
-        *("the images upside down", "the images rotated to the left"),
-        *("the images rotated to the right", "the images mirrored"),
-    ]
-    down, left, right, mirrored = changed.values()
-    np.testing.assert_array_equal(down, images[:, ::-1, ::-1])
-    np.testing.assert_array_equal(left, np.rot90(images, 1, (1, 2)))
-    np.testing.assert_array_equal(right, np.rot90(images, -1, (1, 2)))
-    np.testing.assert_array_equal(mirrored, images[:, :, ::-1])
+    assert list(changed) == list(expected)
+    for name, pixels in expected.items():
+        np.testing.assert_array_equal(changed[name].pixels, pixels)
 
 
 def test_rotated_images_keep_their_size():
@@ -154,55 +155,42 @@ def test_rotated_images_keep_their_size():
 def test_other_colour_spaces_are_offered_where_the_images_look_like_them(kind):
     """As where cv2.cvtColor was called with another code; OpenCV is the oracle."""
     shades = np.linspace(0, 160, 32)[:, None, None]
-    tints = np.random.default_rng(0).uniform(30, 80, (40, 1, 1, 3))
+    tints = np.random.default_rng(0).uniform(30, 80, (6, 1, 1, 3))
     images = np.float32(np.uint8(shades + tints * np.ones((32, 32, 1))))
-    labels = np.arange(40) % 2
-    model = model_of(layers.GlobalAveragePooling2D(), layers.Dense(1), side=32)
     code = getattr(cv2, f"COLOR_RGB2{kind}")
     converted = np.float32([cv2.cvtColor(np.uint8(image), code) for image in images])
     usual = {"red and blue exchanged", "colour taken away"}
     for pixels, more in ((images, set()), (converted, {f"the channels taken for {kind}"})):
-        case = case_of(model, pixels, labels, with_mistakes(labels, 0))
-        options = offered("channel_order", case)
+        feed = Feed(pixels, (0, 1))
+        options = offered("channel_order", feed)
         assert set(options) == usual | more
         for name in more:
-            again = options[name].apply(case.given).pixels
+            again = options[name].apply(feed).pixels
             assert again.dtype == np.float32
             assert np.abs(again - images).mean() < 3 < 20 < np.abs(converted - images).mean()
 
 
-def test_grey_images_have_no_order_of_channels():
-    images, labels = colours(40)
-    model = model_of(layers.GlobalAveragePooling2D(), layers.Dense(1), channels=1)
-    case = case_of(model, images[..., :1], labels, with_mistakes(labels, 0))
+def test_grey_images_have_no_order_of_channels(feed):
     with pytest.raises(NotExamined, match="do not have three channels"):
-        offered("channel_order", case)
+        offered("channel_order", replace(feed, pixels=feed.pixels[..., :1]))
 
 
-def test_colours_of_forms(case):
-    options = offered("channel_order", case)
+def test_colours_of_forms(feed):
+    options = offered("channel_order", feed)
     assert set(options) == {"red and blue exchanged", "colour taken away"}
-    images = case.given.pixels
-    swapped = options["red and blue exchanged"].apply(case.given).pixels
-    np.testing.assert_array_equal(swapped, images[..., [2, 1, 0]])
-    grey = options["colour taken away"].apply(case.given).pixels
-    np.testing.assert_allclose(grey, np.repeat(images.mean(-1, keepdims=True), 3, -1), atol=1e-3)
+    swapped = options["red and blue exchanged"].apply(feed).pixels
+    np.testing.assert_array_equal(swapped, feed.pixels[..., [2, 1, 0]])
+    grey = np.repeat(feed.pixels.mean(-1, keepdims=True), 3, -1)
+    np.testing.assert_allclose(options["colour taken away"].apply(feed).pixels, grey, atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------ resize forms
 
 
 def resize_forms(images, variants=None):
-    labels = np.arange(len(images)) % 2
-    height, width, channels = images.shape[1:]
-    inputs = keras.Input((height, width, channels))
-    outputs = layers.Dense(1)(layers.GlobalAveragePooling2D()(inputs))
-    case = case_of(
-        keras.Model(inputs, outputs),
-        *(images, labels, with_mistakes(labels, 0)),
-        resized_variants=variants,
-    )
-    return {name: form.apply(case.given).pixels for name, form in offered("resize", case).items()}
+    """{name: images} that `resize` offers."""
+    feed = Feed(images, (0, 1), variants or {})
+    return {name: form.apply(feed).pixels for name, form in offered("resize", feed).items()}
 
 
 BARS_OFF = "the bars at their edges cut off"
@@ -222,7 +210,7 @@ ALWAYS = {SHRUNK.format("75%"), SHRUNK.format("60%"), WIDER, TALLER}
 )
 def test_bars_are_cut_off(shape, above, beside, colour):
     for channels in (3, 1):
-        inside = textured(20)[:, : shape[0], : shape[1], :channels]
+        inside = textured(6)[:, : shape[0], : shape[1], :channels]
         padded = with_bars(inside, above, beside, colour)
         found = resize_forms(padded, {"padding": padded[::-1]})
         assert set(found) == {"the images resized by padding", BARS_OFF, *ALWAYS}
@@ -559,7 +547,7 @@ def test_mirrored_images_are_found():
     # Upside down is the same to this model as mirrored: it has the same AUC, and comes first.
     found = best_form(case, "flipped_or_rotated")
     assert found.is_better and found.accuracies == (0, 1)
-    mirrored = [offered("flipped_or_rotated", case)["the images mirrored"]]
+    mirrored = [offered("flipped_or_rotated", case.given)["the images mirrored"]]
     assert contest(turned, case.given, mirrored, labels, case.given_logits).accuracies == (0, 1)
 
 

@@ -1,5 +1,7 @@
 """What activations and predictions show, from logits whose verdict is known."""
 
+from functools import cache
+
 import keras
 import numpy as np
 import pytest
@@ -37,18 +39,23 @@ def predicted(labels, logits, **options):
 # ------------------------------------------------------------------------------------ dead_filters
 
 
-def with_twenty_channels(is_map=True, dead=0, zero=0):
-    """A model with a layer of 20 channels, of which some are dead and some have zeros only."""
+@cache
+def with_twenty_channels(is_map):
     inner = layers.Dense(20, activation="relu", name="inner")
     parts = [layers.GlobalAveragePooling2D(), inner]
     if is_map:
         inner = layers.Conv2D(20, 3, activation="relu", name="inner")
         parts = [inner, layers.GlobalAveragePooling2D()]
-    model = model_of(*parts, layers.Dense(1, name="head"))
-    inner.bias.assign(np.where(np.arange(20) < dead, -100, 1))
-    kernel = inner.kernel.numpy()
+    return model_of(*parts, layers.Dense(1, name="head"))
+
+
+def with_channels(is_map=True, dead=0, zero=0):
+    """A model with a layer of 20 channels, of which some are dead and some have zeros only."""
+    model = with_twenty_channels(is_map)
+    inner = model.get_layer("inner")
+    kernel = np.random.default_rng(0).normal(0, 0.2, inner.kernel.shape)
     kernel[..., :zero] = 0
-    inner.kernel.assign(kernel)
+    inner.set_weights([kernel, np.where(np.arange(20) < dead, -100, 5)])
     return model
 
 
@@ -68,7 +75,7 @@ def with_twenty_channels(is_map=True, dead=0, zero=0):
 )
 def test_dead_channels_are_a_fault_of_a_model_that_errs(is_map, dead, wrong, said):
     images, labels = colours(40)
-    model = with_twenty_channels(is_map, dead)
+    model = with_channels(is_map, dead)
     case = case_of(model, images, labels, with_mistakes(labels, wrong))
     report = examined(case, "dead_filters:dead_filters")
     (finding,) = report.findings
@@ -88,7 +95,7 @@ def test_dead_channels_are_a_fault_of_a_model_that_errs(is_map, dead, wrong, sai
 )
 def test_filters_of_zeros_are_a_fault_of_a_model_that_errs(zero, wrong, said):
     images, labels = colours(40)
-    case = case_of(with_twenty_channels(zero=zero), images, labels, with_mistakes(labels, wrong))
+    case = case_of(with_channels(zero=zero), images, labels, with_mistakes(labels, wrong))
     (finding,) = examined(case, "dead_filters").findings
     assert finding.verdict == said
     message = f"All weights of {zero} of 20 channels of inner are 0."
@@ -118,7 +125,7 @@ def test_the_channels_of_the_last_layer_are_not_counted():
 )
 def test_what_explains_dead_channels(root, said):
     images, labels = colours(40)
-    case = case_of(with_twenty_channels(dead=17), images, labels, with_mistakes(labels, 20))
+    case = case_of(with_channels(dead=17), images, labels, with_mistakes(labels, 20))
     case.faults.add(root)
     assert verdict(case, "dead_filters") == said
 
@@ -197,6 +204,12 @@ def test_what_is_zero_in_part_is_no_empty_filter():
 # --------------------------------------------------------------------------------------- exploding
 
 
+@cache
+def with_one_channel():
+    conv = layers.Conv2D(1, 1, name="conv", use_bias=False)
+    return model_of(conv, layers.GlobalAveragePooling2D(), layers.Dense(1, name="head"))
+
+
 @pytest.mark.parametrize(
     ("scale", "said"),
     [(1.0, "fine"), (9e3, "fine"), (1.1e4, "suspicious"), (9e5, "suspicious"), (1.1e6, "fault")],
@@ -205,9 +218,8 @@ def test_huge_activations(scale, said):
     """The highest activation is the brightest pixel, in units of 255, times the weight."""
     images, labels = colours(40)
     images[3, 2, 2] = 255
-    conv = layers.Conv2D(1, 1, name="conv", use_bias=False)
-    model = model_of(conv, layers.GlobalAveragePooling2D(), layers.Dense(1, name="head"))
-    conv.set_weights([np.reshape([0, -scale, 0], (1, 1, 3, 1))])  # negative ones count as well
+    model = with_one_channel()
+    model.get_layer("conv").set_weights([np.reshape([0, -scale, 0], (1, 1, 3, 1))])  # negative
     model.get_layer("head").set_weights([np.array([[0.001 / scale]]), np.array([0.1])])
     case = case_of(model, images, labels, with_mistakes(labels, 4))
     (finding,) = examined(case, "exploding").findings
