@@ -145,7 +145,7 @@ def test_the_page_counts_faults_and_shows_each(no_causes, tmp_path, faults, titl
     made_up("fine", FINE)
     made_up("hint", HINT)
     made_up("later", NotExamined("Not now."))
-    found = report()
+    found, opened = report(), plt.get_fignums()
     page = found.to_html()
     assert page.count(f"<h1>{title}</h1>") == page.count(f"<title>{title}</title>") == 1
     assert page.count("<h2>fault") == page.count("data:image/jpeg;base64,") == faults
@@ -160,7 +160,7 @@ def test_the_page_counts_faults_and_shows_each(no_causes, tmp_path, faults, titl
     assert "<p>40 images, accuracy 90.0% as fed.</p>" in page
     found.save(tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8") == page == found._repr_html_()
-    assert not plt.get_fignums()  # none is left open
+    assert plt.get_fignums() == opened  # none is left open
 
 
 def test_the_page_fetches_nothing_and_escapes_what_comes_from_files(no_causes):

@@ -496,8 +496,8 @@ def test_an_error_inside_a_layer_leaves_the_model_as_it_is(monkeypatch):
     [
         (np.zeros(40, int), r"Too few labelled images \(40 by class\): 20 are needed, 10 of them"),
         (np.r_[np.zeros(31, int), np.ones(9, int)], r"Too few labelled images \(31, 9 by class\)"),
-        (np.arange(40) % 3, "labels are 0 to 1, not to 2"),
-        (np.arange(40) % 2 - 1, "labels are 0 to 1, not to 0"),
+        (np.arange(40) % 3, "labels are 0 to 1, not 0 to 2"),
+        (np.arange(40) % 2 - 1, "labels are 0 to 1, not -1 to 0"),
         (np.zeros(39, int), "labels are one class number for each of the 40 images"),
         (np.arange(40) % 2.0, "labels are one class number for each of the 40 images"),
         (np.eye(2)[np.arange(40) % 2], "labels are one class number for each of the 40 images"),

@@ -1,6 +1,7 @@
 """Weights as an initializer draws them, told from weights that have been trained."""
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from keras import layers
@@ -405,4 +406,6 @@ def test_the_picture_shows_an_untrained_layer_beside_a_trained_one():
     with_moved_biases(model, "hidden")
     report = examined(case_of(model, *colours(40)), *MEASURED_BEFORE)
     figure, _ = untrained_layer.draw(report.case, finding_of(report, "untrained_layer").evidence)
-    assert [axis.get_title() for axis in figure.axes] == ["head: as initialized", "hidden: trained"]
+    titles = [axis.get_title() for axis in figure.axes]
+    plt.close(figure)
+    assert titles == ["head: as initialized", "hidden: trained"]
