@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -27,6 +28,23 @@ from debugcnn.files.images import Resizing, load_resized_variants
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no such files")
 SUFFIXES = [".keras", ".h5"]
 TRUST = "if you trust the file, call load_model with safe_mode=False"
+
+
+@pytest.fixture(autouse=True)
+def no_hang():
+    """A test that waits for a pipe, or loops, fails instead."""
+    if os.name != "posix":
+        yield
+        return
+
+    def fail(*_):
+        raise TimeoutError("the test takes more than a minute")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def sequential(*layers):
