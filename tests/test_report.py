@@ -10,7 +10,7 @@ from tiny_classifiers import (
     case_of,
     colours,
     examined,
-    red_reader,
+    mean_colour_reader,
     two_classes,
     with_mistakes,
 )
@@ -52,7 +52,7 @@ def made_up(name, result, title="it is made up", stage="model", fix="Take it awa
 def report(class_names=("cat", "dog"), wrong=4):
     images, labels = colours(40)
     logits = with_mistakes(labels, wrong)
-    return examine(case_of(red_reader(), images, labels, logits, class_names=class_names))
+    return examine(case_of(mean_colour_reader(), images, labels, logits, class_names=class_names))
 
 
 FAULT = Evidence(0.9, "Nine of ten are <so>.")
@@ -86,7 +86,7 @@ def test_the_text_lists_what_was_found(no_causes):
 
 def test_the_first_line_tells_both_accuracies():
     images, labels = colours(60)
-    case = case_of(red_reader(), images[..., ::-1], labels)
+    case = case_of(mean_colour_reader(), images[..., ::-1], labels)
     lines = str(examined(case, "channel_order")).splitlines()
     assert re.fullmatch(r"60 images, accuracy \d.\d% as fed, 9\d.\d% after the fix", lines[0])
 
@@ -129,7 +129,7 @@ def test_what_is_not_a_number_is_null(no_causes):
     made_up("a", FINE)
     images, labels = colours(40)
     logits = two_classes(np.full(40, np.nan))
-    record = json.loads(examine(case_of(red_reader(), images, labels, logits)).to_json())
+    record = json.loads(examine(case_of(mean_colour_reader(), images, labels, logits)).to_json())
     assert (record["accuracy"], record["accuracy_as_fed"], record["auc"]) == (None, None, None)
 
 
@@ -176,7 +176,7 @@ def test_class_names_are_escaped_where_a_cause_names_them():
     images, labels = colours(200)
     scores = 4.0 * labels - 2 + 3
     names = ["blue <ish>", "<i>reddish</i>"]
-    case = case_of(red_reader(), images, labels, two_classes(scores), class_names=names)
+    case = case_of(mean_colour_reader(), images, labels, two_classes(scores), class_names=names)
     found = examined(case, "threshold:threshold")
     assert "<i>reddish</i> is predicted for 100%" in found.faults[0].message
     page = found.to_html()
@@ -187,8 +187,9 @@ def test_class_names_are_escaped_where_a_cause_names_them():
 def test_a_report_repeats_nothing_of_its_case():
     """Its repr is short, and equal reports are equal, whatever they were drawn from."""
     images, labels = colours(40)
+    logits = with_mistakes(labels, 4)
     first, second = (
-        examined(case_of(red_reader(), images, labels, with_mistakes(labels, 4)), "at_chance")
+        examined(case_of(mean_colour_reader(), images, labels, logits), "at_chance")
         for _ in range(2)
     )
     assert first == second and len(repr(first)) < 1000

@@ -83,8 +83,16 @@ def with_bars(images, above=0, beside=0, colour=(0, 0, 0)):
 
 
 # ------------------------------------------------------------------------------------------ models
+# Each is built once, since tracing it takes longer than running it. A test that changes weights
+# takes a fresh one: `fresh(top_reader)`.
 
 
+def fresh(builder, *args, **options):
+    """A model of one of the functions below that no other test uses."""
+    return builder.__wrapped__(*args, **options)
+
+
+@cache
 def mean_colour_reader(weights=(40, 0, -40), bias=0.0, head="sigmoid"):
     """Its logit is the weighted mean of red, green and blue, each from 0 to 1. By default it
     predicts 1 for reddish images.
@@ -104,17 +112,12 @@ def mean_colour_reader(weights=(40, 0, -40), bias=0.0, head="sigmoid"):
 
 
 @cache
-def red_reader():
-    """`mean_colour_reader`, for tests that leave it as it is: traced only once."""
-    return mean_colour_reader()
-
-
-@cache
 def softmax_of(classes):
     """A softmax over so many classes, for tests that give the logits."""
     return model_of(layers.GlobalAveragePooling2D(), layers.Dense(classes, "softmax"))
 
 
+@cache
 def top_reader(weights=(20, -20)):
     """Its logit is how much redder the upper half is than the lower one."""
     model = model_of(
@@ -128,6 +131,7 @@ def top_reader(weights=(20, -20)):
     return model
 
 
+@cache
 def corner_reader():
     """Predicts 1 where the bottom right corner is blue."""
     model = model_of(
@@ -142,6 +146,7 @@ def corner_reader():
     return model
 
 
+@cache
 def blue_spot_reader():
     """Predicts 1 where something blue is anywhere in an image of WIDE x WIDE pixels."""
     model = model_of(
@@ -164,18 +169,24 @@ def without_blue(count):
     return images, labels
 
 
-def three_colour_reader(count=90, seed=0):
-    """A softmax over three colours, and images whose middle has one of them: (model, images,
-    labels)."""
+@cache
+def three_colour_reader():
+    """A softmax over the three colours."""
+    model = model_of(layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax", name="head"))
+    model.get_layer("head").set_weights([40 * np.eye(3), np.zeros(3)])
+    return model
+
+
+def three_colours(count=90, seed=0):
+    """Images whose middle has one of three colours, and labels."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     images = generator.uniform(60, 140, (count, SIDE, SIDE, 3))
     images[:, 4:-4, 4:-4] += 100 * np.eye(3)[labels][:, None, None]
-    model = model_of(layers.GlobalAveragePooling2D(), layers.Dense(3, "softmax", name="head"))
-    model.get_layer("head").set_weights([40 * np.eye(3), np.zeros(3)])
-    return model, np.float32(images), labels
+    return np.float32(images), labels
 
 
+@cache
 def normalized_reader(mean=0.0, spread=0.17):
     """Predicts 1 for reddish images, through batch normalization with these stored statistics; for
     `colours` from 0 to 1, those are about 0 and 0.17.
@@ -195,14 +206,15 @@ def normalized_reader(mean=0.0, spread=0.17):
     return model
 
 
-def variation_reader(*inner):
-    """Knows `red_beside_blue` if `inner` cuts off at 0 what it gets, red less blue; otherwise the
-    mean of that is 0 for both classes.
+@cache
+def variation_reader(activation=None):
+    """Knows `red_beside_blue` if a ReLU cuts off at 0 what its second layer returns, red less blue;
+    without that activation the mean is 0 for both classes.
     """
     model = model_of(
         layers.Conv2D(3, 1, activation="relu", name="first"),
         layers.Conv2D(1, 1, use_bias=False, name="second"),
-        *inner,
+        *([layers.Activation(activation)] if activation else []),
         layers.GlobalAveragePooling2D(),
         layers.Dense(1, activation="sigmoid", name="head"),
     )

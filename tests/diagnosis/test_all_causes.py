@@ -19,14 +19,15 @@ from tiny_classifiers import (
     examined,
     faults_of,
     finding_of,
+    fresh,
     mean_colour_reader,
     model_of,
     normalized_reader,
     red_beside_blue,
     red_halves,
-    red_reader,
     textured,
     three_colour_reader,
+    three_colours,
     top_reader,
     two_classes,
     variation_reader,
@@ -47,11 +48,11 @@ TINT = np.array([50.0, 0, -50])
 def blank():
     images, labels = red_beside_blue()
     images[:12] = 0
-    return variation_reader(layers.ReLU()), images, labels, {}
+    return variation_reader("relu"), images, labels, {}
 
 
 def not_finite():
-    model = mean_colour_reader()
+    model = fresh(mean_colour_reader)
     kernel, bias = model.get_layer("conv").get_weights()
     kernel[0, 0, 0, 1] = np.nan
     model.get_layer("conv").set_weights([kernel, bias])
@@ -106,7 +107,7 @@ def dead():
 
 def exploding():
     images, labels = red_halves(60)
-    model = top_reader()
+    model = fresh(top_reader)
     kernel, bias = model.get_layer("conv").get_weights()
     model.get_layer("conv").set_weights([kernel * 1e7, bias * 1e7])
     kernel, bias = model.get_layer("head").get_weights()
@@ -115,8 +116,8 @@ def exploding():
 
 
 def classes_renamed():
-    model, images, labels = three_colour_reader()
-    return model, images, np.array([1, 2, 0])[labels], {}
+    images, labels = three_colours()
+    return three_colour_reader(), images, np.array([1, 2, 0])[labels], {}
 
 
 def with_noise(count):
@@ -174,7 +175,7 @@ FAULTS = {
         *colours(60),
         {"value_range": (0, 1 / 255)},
     ),
-    "channel_order": lambda: (red_reader(), colours(60)[0][..., ::-1], colours(60)[1], {}),
+    "channel_order": lambda: (mean_colour_reader(), colours(60)[0][..., ::-1], colours(60)[1], {}),
     "flipped_or_rotated": upside_down,
     "resize": resized,
     "batch_statistics": lambda: (normalized_reader(3.0), *colours(60), {}),
@@ -293,7 +294,7 @@ def test_the_picture_of_a_covered_place_shows_what_changes():
 def test_the_picture_of_a_shift_shows_training_images_made_alike():
     (images, labels), train = colours(200, 2), colours(200, 1)
     tinted = np.float32(np.clip(images + TINT, 0, 255))
-    case = case_of(red_reader(), tinted, labels, train=train)
+    case = case_of(mean_colour_reader(), tinted, labels, train=train)
     titles, caption = drawn(examined(case, "channel_order"), "channel_order")
     assert titles == ["examined"] * 4 + ["trained on"] * 4 + ["made alike"] * 4
     assert "made like the examined ones" in caption
@@ -313,7 +314,7 @@ def test_the_picture_of_images_cut_short_shows_them():
     images, labels = colours(60)
     images[:20, SIDE // 2 :] = 128
     scores = np.where(np.arange(60) < 20, -1.0, 1.0) * (2 * labels - 1)
-    case = case_of(red_reader(), images, labels, two_classes(scores))
+    case = case_of(mean_colour_reader(), images, labels, two_classes(scores))
     titles, caption = drawn(examined(case, "blank_photos"), "blank_photos")
     assert titles[:2] == ["image 1\nlabel: class 0", "image 2\nlabel: class 1"] and len(titles) == 8
 
@@ -323,7 +324,7 @@ def test_the_picture_of_images_cut_short_shows_them():
     [
         lambda: (top_reader(), *red_halves(80), {"train": red_halves(80, seed=5)}),
         pytest.param(
-            lambda: (*three_colour_reader(), {"train": three_colour_reader(seed=1)[1:]}),
+            lambda: (three_colour_reader(), *three_colours(), {"train": three_colours(seed=1)}),
             marks=pytest.mark.slow,
         ),
         pytest.param(lambda: (normalized_reader(), *colours(100), {}), marks=pytest.mark.slow),
@@ -389,7 +390,7 @@ def no_green():
 
 def test_a_cause_is_added_by_registering_it(no_green):
     images, labels = red_halves(60)
-    assert verdict(case_of(red_reader(), images, labels), "no_green") == "fine"
+    assert verdict(case_of(mean_colour_reader(), images, labels), "no_green") == "fine"
     images[..., 1] = 0
     report = debugcnn.diagnose(top_reader(), images, labels, value_range=(0, 1))
     assert faults_of(report)[0] == "no_green"
@@ -412,7 +413,7 @@ def test_a_cause_is_added_by_registering_it(no_green):
     assert row in catalogue.causes_table()
     assert "`no_green:no_green` | above 0.5 | share of the images |" in catalogue.limits_table()
     assert "no_green" in catalogue.help_lines()
-    limited = case_of(red_reader(), images, labels, limits={"no_green": 1.0})
+    limited = case_of(mean_colour_reader(), images, labels, limits={"no_green": 1.0})
     assert verdict(limited, "no_green") == "fine"
 
 
@@ -455,7 +456,7 @@ def test_model_and_images_are_left_as_they_are(name):
 def test_images_may_be_read_only():
     images, labels = colours(40)
     images.flags.writeable = labels.flags.writeable = False
-    report = debugcnn.diagnose(red_reader(), images, labels, value_range=(0, 1))
+    report = debugcnn.diagnose(mean_colour_reader(), images, labels, value_range=(0, 1))
     assert report.images == 40
 
 
@@ -505,7 +506,7 @@ def test_an_error_inside_a_layer_leaves_the_model_as_it_is(monkeypatch):
 )
 def test_labels_that_cannot_be_examined(labels, sentence):
     with pytest.raises(ValueError, match=sentence):
-        debugcnn.diagnose(red_reader(), colours(40)[0], labels)
+        debugcnn.diagnose(mean_colour_reader(), colours(40)[0], labels)
 
 
 @pytest.mark.parametrize(
@@ -521,12 +522,12 @@ def test_labels_that_cannot_be_examined(labels, sentence):
 )
 def test_options_that_do_not_fit(options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        debugcnn.diagnose(red_reader(), *colours(40), **options)
+        debugcnn.diagnose(mean_colour_reader(), *colours(40), **options)
 
 
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match="16"):
-        debugcnn.diagnose(red_reader(), np.zeros((40, 8, 8, 3)), np.arange(40) % 2)
+        debugcnn.diagnose(mean_colour_reader(), np.zeros((40, 8, 8, 3)), np.arange(40) % 2)
 
 
 def test_distribution_shifts_belong_to_causes():

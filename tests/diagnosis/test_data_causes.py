@@ -3,7 +3,6 @@
 import cv2
 import numpy as np
 import pytest
-from keras import layers
 from scipy.special import softmax
 from scipy.stats import hypergeom
 from tiny_classifiers import (
@@ -15,7 +14,6 @@ from tiny_classifiers import (
     finding_of,
     mean_colour_reader,
     red_beside_blue,
-    red_reader,
     softmax_of,
     textured,
     two_classes,
@@ -50,7 +48,7 @@ def test_images_without_content():
 def test_blank_images_are_reported_and_left_out(count, said):
     images, labels = red_beside_blue()
     images[:count] = 0
-    model = variation_reader(layers.ReLU())
+    model = variation_reader("relu")
     variants = {"cropping": images.copy()}
     case = case_of(model, images, labels, resized_variants=variants)
     report = examined(case, "blank_photos", "at_chance")
@@ -66,7 +64,7 @@ def test_blank_images_are_reported_and_left_out(count, said):
 def test_a_class_without_content_may_be_meant_so():
     images, labels = red_beside_blue()
     images[labels == 0] = 128
-    case = case_of(variation_reader(layers.ReLU()), images, labels)
+    case = case_of(variation_reader("relu"), images, labels)
     (finding,) = examined(case, "blank_photos:blank_photos").findings
     assert finding.verdict == "suspicious" and "left out" not in finding.message
     assert len(case.labels) == 120 and case.accuracy == 1
@@ -76,7 +74,7 @@ def test_a_class_without_content_may_be_meant_so():
 def test_where_nearly_all_images_are_blank_none_is_left_out(count):
     images, labels = colours(60)
     images = np.where(np.arange(60)[:, None, None, None] < count, 7, images)
-    case = case_of(red_reader(), images, labels, with_mistakes(labels, 4))
+    case = case_of(mean_colour_reader(), images, labels, with_mistakes(labels, 4))
     (finding,) = examined(case, "blank_photos:blank_photos").findings
     assert finding.verdict == "fault" and "left out" not in finding.message
     assert len(case.labels) == 60
@@ -110,7 +108,7 @@ def test_images_cut_short_are_a_fault_where_they_cost_accuracy(count, cut, wrong
         images[:count, SIDE // 2 :] = 128
     mistaken = (np.arange(120) % 4 < 2) & (np.arange(120) < count) & wrong
     logits = two_classes(np.where(mistaken, -1.0, 1.0) * (2 * labels - 1))
-    report = examined(case_of(red_reader(), images, labels, logits), "blank_photos")
+    report = examined(case_of(mean_colour_reader(), images, labels, logits), "blank_photos")
     assert finding_of(report, "blank_photos").verdict == said
     measured = report.measurements[1]
     if count > 1 and cut:
@@ -128,7 +126,9 @@ def test_chance_is_fishers():
         assert (chance < 0.001) == (said == "fault")
         correct = np.r_[np.arange(20) < correct_cut, np.arange(20) < 20 - correct_cut]
         logits = two_classes(np.where(correct, 1.0, -1.0) * (2 * labels - 1))
-        assert verdict(case_of(red_reader(), images, labels, logits), "blank_photos") == said
+        assert (
+            verdict(case_of(mean_colour_reader(), images, labels, logits), "blank_photos") == said
+        )
 
 
 # ---------------------------------------------------------------------------------------- leak
@@ -272,7 +272,11 @@ def test_images_that_were_trained_on(count, said):
     images[:count] = trained[5 : 5 + count, :, ::-1]
     labels = np.arange(100) % 2
     case = case_of(
-        red_reader(), images, labels, with_mistakes(labels, 4), train=(trained, np.arange(120) % 2)
+        mean_colour_reader(),
+        images,
+        labels,
+        with_mistakes(labels, 4),
+        train=(trained, np.arange(120) % 2),
     )
     (finding,) = examined(case, "leak").findings
     assert (finding.verdict, finding.value) == (said, count / 100)
@@ -285,7 +289,7 @@ def test_a_single_copy_is_no_more_than_suspicious():
     images[3] = trained[4]  # 5 % of the images
     labels = np.arange(20) % 2
     train = trained, np.arange(30) % 2
-    case = case_of(red_reader(), images, labels, with_mistakes(labels, 1), train=train)
+    case = case_of(mean_colour_reader(), images, labels, with_mistakes(labels, 1), train=train)
     assert verdict(case, "leak") == "suspicious"
 
 
@@ -320,9 +324,9 @@ def test_training_images_that_are_known_better(wrong, said):
     """The model classifies all training images correctly; of 200 others some are wrong."""
     images, labels = colours(200)
     trained, trained_labels = colours(200, seed=1)
-    predicted = debugcnn.logits(red_reader(), trained / 255).argmax(1)
+    predicted = debugcnn.logits(mean_colour_reader(), trained / 255).argmax(1)
     case = case_of(
-        red_reader(),
+        mean_colour_reader(),
         *(images, labels, with_mistakes(labels, wrong)),
         train=(trained, predicted),  # all of them correct
     )
@@ -342,7 +346,7 @@ def test_what_was_memorized_is_not_learned():
         (trained_labels, "fault", "suspicious"),
         (shuffled, "fine", "fault"),
     ):
-        case = case_of(red_reader(), images, labels, guesses, train=(trained, truth))
+        case = case_of(mean_colour_reader(), images, labels, guesses, train=(trained, truth))
         report = examined(case, "memorised", "at_chance")
         assert finding_of(report, "memorised").verdict == memorised
         assert finding_of(report, "at_chance").verdict == chance
@@ -436,7 +440,7 @@ def test_less_noise_is_enough_where_the_model_is_overconfident_anyway(confident)
     logits, labels, _ = drawn_labels(200, 2, 0.12, seed=6, strength=1.5)
     noise = noise_of(logits, labels)
     assert 3.5 < noise.gain < 6 and noise.share > 0.03 and noise.near > 0.08
-    case = case_of(red_reader(), images, labels, logits)
+    case = case_of(mean_colour_reader(), images, labels, logits)
     if confident:
         case.faults.add(("overconfident", "overconfident"))
     assert verdict(case, "label_noise") == ("fault" if confident else "fine")
@@ -462,10 +466,10 @@ def test_wrong_labels_or_memorized_images(mistakes, known, noise, memorised):
     wrong = generator.random(300) < chance
     logits = two_classes(margin * np.where(wrong, -1, 1) * (2 * labels - 1))
     images, trained = textured(300, SIDE), textured(300, SIDE, seed=1)
-    predicted = debugcnn.logits(red_reader(), trained / 255).argmax(1)
+    predicted = debugcnn.logits(mean_colour_reader(), trained / 255).argmax(1)
     flipped = generator.random(300) < (0 if known else 0.2)
     trained_labels = np.where(flipped, 1 - predicted, predicted)
-    case = case_of(red_reader(), images, labels, logits, train=(trained, trained_labels))
+    case = case_of(mean_colour_reader(), images, labels, logits, train=(trained, trained_labels))
     report = examined(case, "label_noise", "memorised")
     assert finding_of(report, "label_noise").verdict == noise
     assert finding_of(report, "memorised").verdict == memorised
@@ -487,7 +491,7 @@ def test_wrong_labels_or_memorized_images(mistakes, known, noise, memorised):
 def test_labels_are_not_judged_by_a_model_that_is_wrong_itself(root):
     logits, labels, _ = drawn_labels(300, 2, 0.15, strength=4.0)
     images = np.zeros((300, SIDE, SIDE, 3))
-    case = case_of(red_reader(), images + np.arange(SIDE)[:, None], labels, logits)
+    case = case_of(mean_colour_reader(), images + np.arange(SIDE)[:, None], labels, logits)
     case.faults.add(root)
     (finding,) = examined(case, "label_noise").findings
     assert finding.verdict == "not examined" and root[0] in finding.message
@@ -495,7 +499,7 @@ def test_labels_are_not_judged_by_a_model_that_is_wrong_itself(root):
 
 def test_labels_are_judged_where_the_input_was_corrected():
     logits, labels, _ = drawn_labels(300, 2, 0.15, strength=4.0)
-    case = case_of(red_reader(), textured(300, SIDE), labels, logits)
+    case = case_of(mean_colour_reader(), textured(300, SIDE), labels, logits)
     case.faults.add(("channel_order", "channel_order"))
     assert verdict(case, "label_noise") == "fault"
 
@@ -503,7 +507,8 @@ def test_labels_are_judged_where_the_input_was_corrected():
 def test_labels_are_not_judged_by_a_model_that_knows_little():
     images, labels = colours(200)
     logits = two_classes(np.random.default_rng(0).normal(size=200))
-    (finding,) = examined(case_of(red_reader(), images, labels, logits), "label_noise").findings
+    case = case_of(mean_colour_reader(), images, labels, logits)
+    (finding,) = examined(case, "label_noise").findings
     assert finding.message == "The model knows too little to judge labels."
 
 

@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 from keras import layers
-from tiny_classifiers import case_of, colours, finding_of, model_of, red_reader, with_mistakes
+from tiny_classifiers import (
+    case_of,
+    colours,
+    finding_of,
+    mean_colour_reader,
+    model_of,
+    with_mistakes,
+)
 
 import debugcnn
 from debugcnn.diagnosis import engine
@@ -40,7 +47,7 @@ def made_up(name, result=0.9, stage="model", **options):
 
 def small_case(**options):
     images, labels = colours(40)
-    case = case_of(red_reader(), images, labels, with_mistakes(labels, 4), **options)
+    case = case_of(mean_colour_reader(), images, labels, with_mistakes(labels, 4), **options)
     case.calls = []
     return case
 

@@ -16,13 +16,14 @@ from tiny_classifiers import (
     examined,
     faults_of,
     finding_of,
+    fresh,
     mean_colour_reader,
     model_of,
     normalized_reader,
     red_halves,
-    red_reader,
     textured,
     three_colour_reader,
+    three_colours,
     top_reader,
     two_classes,
     verdict,
@@ -467,12 +468,12 @@ def test_another_value_range_is_found(wrong):
 
 @pytest.mark.parametrize("cause", INPUT_CAUSES)
 def test_a_model_that_is_fed_as_in_training_needs_no_other_form(cause):
-    assert not best_form(case_of(red_reader(), *colours()), cause).is_better
+    assert not best_form(case_of(mean_colour_reader(), *colours()), cause).is_better
 
 
 def dark_reader():
     """Predicts 1 for dark reddish images; what is lighter than a quarter is all alike to it."""
-    model = mean_colour_reader()
+    model = fresh(mean_colour_reader)
     kernel, bias = model.get_layer("conv").get_weights()
     model.get_layer("conv").set_weights([4 * kernel, bias])
     return model
@@ -493,7 +494,7 @@ def test_a_negative_is_turned_back():
 
 def test_exchanged_channels_are_found_and_the_rest_is_examined_without_them():
     images, labels = colours()
-    report = debugcnn.diagnose(red_reader(), images[..., ::-1], labels, value_range=(0, 1))
+    report = debugcnn.diagnose(mean_colour_reader(), images[..., ::-1], labels, value_range=(0, 1))
     assert faults_of(report)[0] == "channel_order"
     assert report.accuracy_as_fed < 0.1 and report.accuracy > 0.9 and report.auc > 0.95
     np.testing.assert_array_equal(report.case.feed.pixels, images)
@@ -501,7 +502,10 @@ def test_exchanged_channels_are_found_and_the_rest_is_examined_without_them():
     assert found.tried.name == "red and blue exchanged"
     assert found.comparison.before < 0.2 < 0.9 < found.comparison.after
     np.testing.assert_allclose(
-        report.case.logits, debugcnn.logits(red_reader(), images / 255), rtol=1e-4, atol=1e-4
+        report.case.logits,
+        debugcnn.logits(mean_colour_reader(), images / 255),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 
@@ -671,8 +675,8 @@ def _is_fault(found):
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_classes_in_a_wrong_order_come_before_any_form(order):
-    model, images, labels = three_colour_reader()
-    case = case_of(model, images, np.array(order)[labels])
+    images, labels = three_colours()
+    case = case_of(three_colour_reader(), images, np.array(order)[labels])
     report = examined(case, "class_order", *INPUT_CAUSES)
     # Red and blue exchanged would undo (2, 1, 0) as well.
     assert faults_of(report) == ([] if order == (0, 1, 2) else ["class_order"])
@@ -705,7 +709,7 @@ def test_renamed_accuracy_in_closed_form():
     ("model", "images", "reason"),
     [
         (lambda: model_of(layers.Flatten(), layers.Dense(2)), None, "have not been trained"),
-        (lambda: with_nan(mean_colour_reader()), None, "logits are not finite"),
+        (lambda: with_nan(fresh(mean_colour_reader)), None, "logits are not finite"),
     ],
 )
 def test_no_form_is_searched_for_where_it_makes_no_sense(model, images, reason):
@@ -771,14 +775,14 @@ def paler(images):
 
 TINT = np.array([50.0, 0, -50])
 SHIFTS = [
-    ("light", light, lambda: mean_colour_reader([20] * 3, -60 * 140 / 255), lambda p: p * 0.7),
+    ("light", light, lambda: mean_colour_reader((20,) * 3, -60 * 140 / 255), lambda p: p * 0.7),
     (
         "contrast",
         light,
-        lambda: mean_colour_reader([20] * 3, -60 * 155 / 255),
+        lambda: mean_colour_reader((20,) * 3, -60 * 155 / 255),
         lambda p: p * 0.2 + 112,
     ),
-    ("tint", colours, red_reader, lambda p: np.clip(p + TINT, 0, 255)),
+    ("tint", colours, mean_colour_reader, lambda p: np.clip(p + TINT, 0, 255)),
     ("colour", colours, lambda: mean_colour_reader(bias=-3.0), paler),
     ("sharpness", rough, lambda: step_reader(11 / 255), blurred),
     ("sharpness", rough, lambda: step_reader(11 / 255), noised),
@@ -821,7 +825,8 @@ def test_properties_in_closed_form():
 def test_a_shift_is_reported_under_the_cause_that_it_belongs_to():
     train, (images, labels) = colours(300, 1), colours(300, 2)
     tinted = np.float32(np.clip(images + TINT, 0, 255))
-    report = debugcnn.diagnose(red_reader(), tinted, labels, train=train, value_range=(0, 1))
+    options = dict(train=train, value_range=(0, 1))
+    report = debugcnn.diagnose(mean_colour_reader(), tinted, labels, **options)
     assert faults_of(report) == ["channel_order"]
     finding = report.faults[0]
     assert finding.fix == distribution_shift.FIX
@@ -835,7 +840,7 @@ def test_a_shift_is_reported_under_the_cause_that_it_belongs_to():
 
 def test_differences_that_cost_nothing_are_left_alone():
     train, (images, labels) = colours(300, 1), colours(300, 2)
-    case = case_of(red_reader(), images * np.float32(0.6), labels, train=train)
+    case = case_of(mean_colour_reader(), images * np.float32(0.6), labels, train=train)
     found = distribution_shift.shifts_of(case, case.given)[0]
     assert found.auc > 0.9 and found.loss.low < 0.05
     assert distribution_shift.explanation(case, case.given, case.given_logits) is None
@@ -845,7 +850,7 @@ def test_differences_that_cost_nothing_are_left_alone():
 
 def test_a_shift_explains_only_what_is_wrong():
     train, (images, labels) = colours(300, 1), colours(300, 2)
-    case = case_of(red_reader(), np.clip(images + TINT, 0, 255), labels, train=train)
+    case = case_of(mean_colour_reader(), np.clip(images + TINT, 0, 255), labels, train=train)
     assert distribution_shift.explanation(case, case.given, case.given_logits).name == "tint"
     right = with_mistakes(labels, 0)  # yet all are correct
     assert distribution_shift.explanation(case, case.given, right) is None
@@ -854,10 +859,11 @@ def test_a_shift_explains_only_what_is_wrong():
 def test_a_shift_is_not_looked_for_without_training_images_or_after_a_form():
     images, labels = colours(300, 2)
     tinted = np.float32(np.clip(images + TINT, 0, 255))
-    report = examined(case_of(red_reader(), tinted, labels), "channel_order:unlike_training")
+    case = case_of(mean_colour_reader(), tinted, labels)
+    report = examined(case, "channel_order:unlike_training")
     assert report.findings[0].verdict == "not examined"
     assert report.findings[0].message == "No training images were given."
-    case = case_of(red_reader(), images[..., ::-1], labels, train=colours(300, 1))
+    case = case_of(mean_colour_reader(), images[..., ::-1], labels, train=colours(300, 1))
     assert verdict(case, "channel_order:channel_order") == "fault" and case.search.shift is None
 
 
@@ -865,11 +871,11 @@ def test_classes_count_as_they_are_among_the_images():
     """Shares of classes that differ are no shift: as many of each class are compared."""
     (trained, trained_labels), (images, labels) = colours(300, 1), colours(80)
     for chosen in (labels == 1, labels == 0):  # only reddish ones, only bluish ones
-        case = case_of(red_reader(), images, labels, train=(trained, trained_labels))
+        case = case_of(mean_colour_reader(), images, labels, train=(trained, trained_labels))
         case.labels = labels[chosen]
         feed = replace(case.given, pixels=images[chosen])
         assert distribution_shift.shifts_of(case, feed) == []
-    case = case_of(red_reader(), images, labels, train=(trained, trained_labels))
+    case = case_of(mean_colour_reader(), images, labels, train=(trained, trained_labels))
     case.labels = labels + 5  # no class in common
     assert distribution_shift.shifts_of(case, case.given) == []
 
@@ -877,7 +883,7 @@ def test_classes_count_as_they_are_among_the_images():
 def test_a_tint_is_no_other_light():
     train, (images, labels) = colours(300, 1), colours(300, 2)
     changed = np.float32(np.clip(images + np.array([60.0, 0, -20]), 0, 255))
-    case = case_of(red_reader(), changed, labels, train=train)
+    case = case_of(mean_colour_reader(), changed, labels, train=train)
     found = distribution_shift.shifts_of(case, case.given)
     tint = next(shift for shift in found if shift.name == "tint")
     assert tint.imitate(train[0]).mean() == pytest.approx(train[0].mean(), abs=3)

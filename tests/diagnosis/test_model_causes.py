@@ -13,12 +13,12 @@ from tiny_classifiers import (
     examined,
     faults_of,
     finding_of,
+    fresh,
     mean_colour_reader,
     model_of,
     normalized_reader,
     red_beside_blue,
-    red_reader,
-    three_colour_reader,
+    three_colours,
     two_classes,
     variation_reader,
     verdict,
@@ -57,7 +57,7 @@ def with_weight(model, layer, value):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_the_first_layer_with_a_nan_is_named(value):
-    model, (images, labels) = mean_colour_reader(), colours(40)
+    model, (images, labels) = fresh(mean_colour_reader), colours(40)
     with_weight(model, "conv", value)
     found = layers_not_finite(model, images[:4])
     assert found[0] == ("conv", 4, "weights")
@@ -70,7 +70,7 @@ def test_the_first_layer_with_a_nan_is_named(value):
 
 
 def test_weights_that_overflow_only_on_images_are_found():
-    model, (images, labels) = mean_colour_reader(), colours(40)
+    model, (images, labels) = fresh(mean_colour_reader), colours(40)
     model.get_layer("conv").set_weights([np.full((1, 1, 3, 4), 3e38), np.zeros(4)])
     found = layers_not_finite(model, images[:4])
     assert [(layer.layer, layer.where) for layer in found][:1] == [("conv", "activations")]
@@ -79,8 +79,8 @@ def test_weights_that_overflow_only_on_images_are_found():
 
 def test_finite_models_are_fine():
     images, labels = colours(40)
-    assert layers_not_finite(red_reader(), images) == []
-    assert verdict(case_of(red_reader(), images, labels), "not_finite") == "fine"
+    assert layers_not_finite(mean_colour_reader(), images) == []
+    assert verdict(case_of(mean_colour_reader(), images, labels), "not_finite") == "fine"
 
 
 # ------------------------------------------------------------------------------------- output_head
@@ -191,7 +191,7 @@ def test_a_softmax_over_the_batch_does_not_add_up(axis):
     [(0.0, True, "suspicious"), (0.5, True, "fault"), (0.5, False, "suspicious")],
 )
 def test_several_sigmoids_that_say_yes_to_more_than_one_class(shift, knows, said):
-    _, images, labels = three_colour_reader()
+    images, labels = three_colours()
     model = model_of(layers.GlobalAveragePooling2D(), Dense(3, "sigmoid"))
     truth = labels if knows else np.random.default_rng(0).integers(0, 3, len(labels))
     yes = np.clip(np.eye(3)[truth] + shift, 0.001, 0.999)
@@ -238,7 +238,7 @@ def test_a_linear_unit_that_was_trained_as_a_probability(change, ones, said):
 def test_small_scores_of_a_sigmoid_are_no_probabilities():
     images, labels = colours(200)
     scores = two_classes(scores_of(labels, lambda u: u))
-    assert verdict(case_of(red_reader(), images, labels, scores), PROBABILITY) == "fine"
+    assert verdict(case_of(mean_colour_reader(), images, labels, scores), PROBABILITY) == "fine"
 
 
 @pytest.mark.parametrize("root", ["untrained_layer", "at_chance", "leak"])
@@ -265,7 +265,7 @@ def test_a_unit_trained_as_a_probability_explains_its_threshold():
 
 def test_several_sigmoids_are_judged_by_the_highest():
     images, labels = colours(200)
-    one = red_reader()
+    one = mean_colour_reader()
     kernel, bias = one.get_layer("head").get_weights()
     head = Dense(2, "sigmoid", name="two")
     model = keras.Model(one.inputs, head(one.layers[-2].output))
@@ -448,7 +448,7 @@ def test_a_forgotten_activation_is_named():
     assert faults_of(report) == ["missing_activation"]
     assert "With an activation behind second, accuracy rises" in report.faults[0].message
     assert "to 100.0%" in report.faults[0].message
-    whole = debugcnn.logits(variation_reader(ReLU()), images / 255)
+    whole = debugcnn.logits(variation_reader("relu"), images / 255)
     np.testing.assert_allclose(report.faults[0].evidence.details.logits, whole, atol=1e-4)
     assert all(np.array_equal(a, b) for a, b in zip(weights, model.get_weights()))
     again = debugcnn.logits(model, images / 255)
@@ -457,7 +457,7 @@ def test_a_forgotten_activation_is_named():
 
 def test_a_layer_that_needs_no_activation_is_only_suspicious():
     images, labels = colours(120)
-    model = variation_reader()
+    model = fresh(variation_reader)
     model.get_layer("head").set_weights([np.array([[30.0]]), np.array([0.0])])  # red or blue
     case = case_of(model, images, labels)
     assert np.mean(case.given_logits.argmax(1) == labels) > 0.9
@@ -580,7 +580,7 @@ def test_stored_statistics_that_do_not_fit_the_images(mean, said):
 
 
 def test_a_model_without_batch_normalization_has_no_statistics():
-    case = case_of(red_reader(), *colours(40))
+    case = case_of(mean_colour_reader(), *colours(40))
     report = examined(case, "batch_statistics:statistics_of_these_images")
     finding = finding_of(report, "batch_statistics")
     assert finding.verdict == "not examined"

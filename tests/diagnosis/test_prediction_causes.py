@@ -15,9 +15,9 @@ from tiny_classifiers import (
     finding_of,
     mean_colour_reader,
     model_of,
-    red_reader,
     softmax_of,
     three_colour_reader,
+    three_colours,
     two_classes,
     verdict,
     with_mistakes,
@@ -660,13 +660,12 @@ def test_accuracy_counts_what_is_predicted():
     labels = np.arange(200) % 2
     report = examined(predicted(labels, with_mistakes(labels, 37)), "at_chance")
     assert report.accuracy == report.accuracy_as_fed == 1 - 37 / 200 and report.images == 200
-    model, images, labels = three_colour_reader()
-    report = examined(case_of(model, images, labels), "at_chance")
+    report = examined(case_of(three_colour_reader(), *three_colours()), "at_chance")
     assert (report.accuracy, report.auc) == (1, 1)
 
 
 def test_a_model_that_reads_is_not_changed_by_reading_it():
-    case = case_of(red_reader(), *colours(40))
+    case = case_of(mean_colour_reader(), *colours(40))
     before = [np.array(w) for w in case.model.get_weights()]
     examined(case, "at_chance", "dead_filters", "exploding", "not_finite")
     assert all(np.array_equal(a, b) for a, b in zip(before, case.model.get_weights()))

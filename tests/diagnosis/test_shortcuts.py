@@ -13,7 +13,6 @@ from tiny_classifiers import (
     examined,
     finding_of,
     mean_colour_reader,
-    red_reader,
     textured,
     two_classes,
     verdict,
@@ -243,11 +242,11 @@ def test_a_model_that_reads_a_corner():
 
 def test_only_what_separates_the_classes_by_itself_is_taken_away():
     images, labels = colours(60)
-    found = drops(red_reader(), images, labels)
+    found = drops(mean_colour_reader(), images, labels)
     assert found["tint equalised"].cue > CUE_AUC and found["tint equalised"].left < 0.7
     assert found["border covered"].cue is None
     assert not {"brightness equalised", "file quality equalised"} & set(found)
-    assert set(drops(red_reader(), images, labels, global_only=True)) == {
+    assert set(drops(mean_colour_reader(), images, labels, global_only=True)) == {
         *("tint equalised", "colour taken away")
     } & set(found)
 
@@ -320,7 +319,7 @@ def test_a_border_counts_only_if_it_costs_more_than_the_middle(monkeypatch, midd
     images, labels = colours(100)
     losses = [loss("border covered", 1.0, 0.7, 0.2), loss("middle covered", 1.0, middle, 0.0)]
     monkeypatch.setattr(shortcut_module, "accuracy_drop", lambda *given: losses)
-    case = case_of(red_reader(), images, labels, with_mistakes(labels, 4))
+    case = case_of(mean_colour_reader(), images, labels, with_mistakes(labels, 4))
     (finding,) = examined(case, "shortcut:covered_place").findings
     assert finding.verdict == said
     assert "With the border covered, accuracy drops from 100.0% to 70.0%" in finding.message
@@ -329,7 +328,7 @@ def test_a_border_counts_only_if_it_costs_more_than_the_middle(monkeypatch, midd
 
 def test_a_property_of_the_whole_image_that_is_read():
     images, labels = colours(200)
-    report = debugcnn.diagnose(red_reader(), images, labels, value_range=(0, 1))
+    report = debugcnn.diagnose(mean_colour_reader(), images, labels, value_range=(0, 1))
     assert report.faults[0].cause == "shortcut"
     assert "With the tint equalised" in report.faults[0].message
     # Then no other input is searched for: it could only restore what is read.
@@ -391,7 +390,7 @@ def test_a_patch_is_a_mark_if_it_has_twins(spot_reader, same, said):
 def test_another_thing_in_every_image_has_no_twins(spot_reader):
     found = patches_of(spot_reader, *with_marks(same=False))
     assert found[0].turned == 1 and found[0].twins < 2
-    found = patches_of(red_reader(), *colours(200))
+    found = patches_of(mean_colour_reader(), *colours(200))
     assert len(found) == 16 and max(patch.turned for patch in found) < 0.8
 
 
@@ -447,7 +446,7 @@ def test_a_patch_is_given_up_only_where_it_cannot_turn_enough():
 def test_a_class_of_few_correct_images_has_a_patch_all_the_same():
     images, labels = colours(200)
     few = np.r_[np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:2]]
-    found = patches_of(red_reader(), images[few], labels[few], enough_twins=3)
+    found = patches_of(mean_colour_reader(), images[few], labels[few], enough_twins=3)
     assert {patch.label for patch in found} == {0, 1}
 
 
@@ -541,14 +540,14 @@ def patch(label, twins, turned=1.0):
 def test_patches_in_most_classes_are_only_suspicious(monkeypatch, patches, said):
     images, labels = colours(60)
     monkeypatch.setattr(shortcut_module, "paste_patches", lambda *given, **options: patches)
-    case = case_of(red_reader(), images, labels, with_mistakes(labels, 4))
+    case = case_of(mean_colour_reader(), images, labels, with_mistakes(labels, 4))
     assert verdict(case, "shortcut:pasted_patch") == said
 
 
 def test_a_shortcut_is_not_looked_for_in_a_model_that_knows_little():
     images, labels = colours(200)
     guesses = two_classes(np.random.default_rng(0).normal(size=200))
-    case = case_of(red_reader(), images, labels, guesses)
+    case = case_of(mean_colour_reader(), images, labels, guesses)
     report = examined(case, "shortcut:covered_place", "shortcut:pasted_patch")
     assert {m.message for m in report.measurements} == {
         "The model knows too little for a shortcut to show."
