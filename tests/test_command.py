@@ -237,10 +237,10 @@ def test_a_fault_is_exit_status_1(files, capsys, tmp_path):
 
 def test_what_the_command_gives_to_the_diagnosis(files, monkeypatch, capsys):
     """All options arrive."""
-    given = {}
+    received = {}
 
     def diagnose(model, images, labels, **options):
-        given.update(options, images=images, labels=labels)
+        received.update(options, images=images, labels=labels)
         raise ValueError("Enough.")
 
     monkeypatch.setattr("debugcnn.diagnosis.engine.diagnose", diagnose)
@@ -250,15 +250,15 @@ def test_what_the_command_gives_to_the_diagnosis(files, monkeypatch, capsys):
         *("--limit", "shortcut:pasted_patch=0.9", "--images", 30),
     )
     assert (status, error) == (2, "Enough.\n")
-    assert given["value_range"] == "caffe" and given["output"] == 0
-    assert given["limits"] == {"leak": 0.02, "shortcut:pasted_patch": 0.9}
-    assert given["class_names"] == ["below", "top"]
-    assert np.bincount(given["labels"]).tolist() == [14, 15]  # one cannot be read
-    assert len(given["train"][0]) == len(given["train"][1]) == 30
-    assert set(given["resized_variants"]) == {
+    assert received["value_range"] == "caffe" and received["output"] == 0
+    assert received["limits"] == {"leak": 0.02, "shortcut:pasted_patch": 0.9}
+    assert received["class_names"] == ["below", "top"]
+    assert np.bincount(received["labels"]).tolist() == [14, 15]  # one cannot be read
+    assert len(received["train"][0]) == len(received["train"][1]) == 30
+    assert set(received["resized_variants"]) == {
         *("taking the nearest pixel", "a crop from the middle", "padding")
     }
-    assert all(v.shape == given["images"].shape for v in given["resized_variants"].values())
+    assert all(v.shape == received["images"].shape for v in received["resized_variants"].values())
 
 
 # ------------------------------------------------------------------------------------------ loading

@@ -103,8 +103,8 @@ def test_the_text_holds_nothing_that_a_terminal_obeys(no_causes):
 def test_the_json_holds_numbers_and_sentences(no_causes, tmp_path):
     made_up("a", Evidence(1 / 3, "A third.", suspicious=True))
     made_up("b", Evidence(None, "Nothing."))
-    found = report()
-    record = json.loads(found.to_json())
+    result = report()
+    record = json.loads(result.to_json())
     assert record["findings"] == [
         {
             **{"cause": "a", "verdict": "suspicious", "value": 0.3333, "limit": 0.5},
@@ -120,9 +120,9 @@ def test_the_json_holds_numbers_and_sentences(no_causes, tmp_path):
         **{"accuracy": 0.9, "accuracy_as_fed": 0.9},
         **{"images": 40, "value_range": [0, 1]},
     }
-    assert record["auc"] == pytest.approx(found.auc, rel=1e-3)
-    found.save(tmp_path / "report.json")
-    assert (tmp_path / "report.json").read_text() == found.to_json()
+    assert record["auc"] == pytest.approx(result.auc, rel=1e-3)
+    result.save(tmp_path / "report.json")
+    assert (tmp_path / "report.json").read_text() == result.to_json()
 
 
 def test_what_is_not_a_number_is_null(no_causes):
@@ -145,8 +145,8 @@ def test_the_page_counts_faults_and_shows_each(no_causes, tmp_path, faults, titl
     made_up("fine", FINE)
     made_up("hint", HINT)
     made_up("later", NotExamined("Not now."))
-    found, opened = report(), plt.get_fignums()
-    page = found.to_html()
+    result, opened = report(), plt.get_fignums()
+    page = result.to_html()
     assert page.count(f"<h1>{title}</h1>") == page.count(f"<title>{title}</title>") == 1
     assert page.count("<h2>fault") == page.count("data:image/jpeg;base64,") == faults
     assert page.count("<figcaption>Drawn for dog.</figcaption>") == faults
@@ -158,8 +158,8 @@ def test_the_page_counts_faults_and_shows_each(no_causes, tmp_path, faults, titl
         ("skipped", "not examined", "later"),
     ]
     assert "<p>40 images, accuracy 90.0% as fed.</p>" in page
-    found.save(tmp_path / "report.html")
-    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page == found._repr_html_()
+    result.save(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == page == result._repr_html_()
     assert plt.get_fignums() == opened  # none is left open
 
 
@@ -177,9 +177,9 @@ def test_class_names_are_escaped_where_a_cause_names_them():
     scores = 4.0 * labels - 2 + 3
     names = ["blue <ish>", "<i>reddish</i>"]
     case = case_of(mean_colour_reader(), images, labels, two_classes(scores), class_names=names)
-    found = examined(case, "threshold:threshold")
-    assert "<i>reddish</i> is predicted for 100%" in found.faults[0].message
-    page = found.to_html()
+    result = examined(case, "threshold:threshold")
+    assert "<i>reddish</i> is predicted for 100%" in result.faults[0].message
+    page = result.to_html()
     assert "<ish>" not in page and "<i>" not in page
     assert "&lt;i&gt;reddish&lt;/i&gt; is predicted" in page
 

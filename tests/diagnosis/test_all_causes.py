@@ -480,7 +480,7 @@ def test_an_error_inside_a_layer_leaves_the_model_as_it_is(monkeypatch):
     model, images, labels, _ = FAULTS["batch_statistics"]()
     calls = {layer.name: layer.call for layer in model.layers}
 
-    def fails(*given, **options):
+    def fails(*args, **options):
         raise MemoryError
 
     monkeypatch.setattr("debugcnn.diagnosis.layers.logits_in_graph", fails)

@@ -227,19 +227,19 @@ def test_of_an_images_twins_one_is_named():
     trained[50] = trained[49]
     images[1] = trained[50]
     images[3] = CHANGES["compressed"](moved(trained[110], 5))
-    found = copies(images, trained)
-    assert [copy.examined for copy in found] == [1, 3] and found[0].trained in (49, 50)
-    assert found[1] == (3, 110, False)
+    pairs = copies(images, trained)
+    assert [copy.examined for copy in pairs] == [1, 3] and pairs[0].trained in (49, 50)
+    assert pairs[1] == (3, 110, False)
 
 
-@pytest.mark.parametrize(("natural", "found"), [(0, 3), (4, 0)])
-def test_as_many_copies_as_twins_in_training_are_no_leak(natural, found):
+@pytest.mark.parametrize(("natural", "count"), [(0, 3), (4, 0)])
+def test_as_many_copies_as_twins_in_training_are_no_leak(natural, count):
     trained, images = textured(60, 64), textured(20, 64, seed=1)
     for i in range(natural):  # they look like others that were trained on
         trained[2 * i] = moved(trained[2 * i + 1], 6, 1.1)
     for i in range(3):
         images[i] = moved(trained[20 + i], -6, 1.1)
-    assert len(copies(images, trained)) == found
+    assert len(copies(images, trained)) == count
     images[:12] = [moved(trained[20 + i], -6, 1.1) for i in range(12)]
     assert len(copies(images, trained)) == 12
 
@@ -298,23 +298,23 @@ def test_a_single_copy_is_no_more_than_suspicious():
 
 def test_memory_in_closed_form():
     labels = np.arange(300) % 3
-    found = memory(np.ones(300), labels, np.arange(300) % 4 > 0, labels)
-    assert (found.trained, found.others) == pytest.approx((1, 0.75))
+    measured = memory(np.ones(300), labels, np.arange(300) % 4 > 0, labels)
+    assert (measured.trained, measured.others) == pytest.approx((1, 0.75))
     error = np.sqrt(0.75 * 0.25 / 300 + 1e-6)
-    assert found.low == pytest.approx(0.25 - Z_ONE_IN_2000 * error, abs=1e-3)
+    assert measured.low == pytest.approx(0.25 - Z_ONE_IN_2000 * error, abs=1e-3)
     assert memory(np.ones(300), labels, np.ones(300), labels).low < 0
 
 
 def test_memory_weights_classes_as_they_are_among_the_others():
     trained, others = np.repeat([0, 1, 2], [180, 20, 50]), np.repeat([0, 1], [30, 90])
-    found = memory(trained == 0, trained, others == 0, others)
-    assert (found.trained, found.others) == (0.25, 0.25) and found.low < 0
+    measured = memory(trained == 0, trained, others == 0, others)
+    assert (measured.trained, measured.others) == (0.25, 0.25) and measured.low < 0
     correct = trained == 0
     correct[180:190] = True  # half of class 1
-    found = memory(correct, trained, others == 0, others)
-    assert (found.trained, found.others) == (0.25 + 0.75 * 0.5, 0.25)
+    measured = memory(correct, trained, others == 0, others)
+    assert (measured.trained, measured.others) == (0.25 + 0.75 * 0.5, 0.25)
     error = np.sqrt(0.75**2 * 0.25 / 20 + 1e-6)
-    assert found.low == pytest.approx(0.375 - Z_ONE_IN_2000 * error)
+    assert measured.low == pytest.approx(0.375 - Z_ONE_IN_2000 * error)
 
 
 @pytest.mark.parametrize(

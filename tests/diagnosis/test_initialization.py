@@ -101,10 +101,10 @@ def test_a_small_update_leaves_traces(fresh):
         model.set_weights(changed(start, rank_one))
         assert not names(model) & (large | {"conv_orthogonal", "head"})
         model.set_weights(changed(start, noise))
-        found = names(model)
-        assert not found & (large - {"dense_random_normal"} | {"conv_orthogonal", "head"})
+        drawn = names(model)
+        assert not drawn & (large - {"dense_random_normal"} | {"conv_orthogonal", "head"})
         # Noise on normal noise is normal noise: it leaves no trace.
-        assert "dense_random_normal" in found
+        assert "dense_random_normal" in drawn
     finally:
         model.set_weights(start)
 

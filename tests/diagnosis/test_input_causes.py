@@ -213,12 +213,12 @@ def test_bars_are_cut_off(shape, above, beside, colour):
     for channels in (3, 1):
         inside = textured(6)[:, : shape[0], : shape[1], :channels]
         padded = with_bars(inside, above, beside, colour)
-        found = resize_forms(padded, {"padding": padded[::-1]})
-        assert set(found) == {"the images resized by padding", BARS_OFF, *ALWAYS}
+        changed = resize_forms(padded, {"padding": padded[::-1]})
+        assert set(changed) == {"the images resized by padding", BARS_OFF, *ALWAYS}
         size = padded.shape[2], padded.shape[1]
         truth = np.stack([cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in inside])
-        np.testing.assert_array_equal(found[BARS_OFF], truth.reshape(padded.shape))
-        np.testing.assert_array_equal(found["the images resized by padding"], padded[::-1])
+        np.testing.assert_array_equal(changed[BARS_OFF], truth.reshape(padded.shape))
+        np.testing.assert_array_equal(changed["the images resized by padding"], padded[::-1])
 
 
 def test_images_without_bars_stay():
@@ -294,10 +294,10 @@ def test_a_form_is_better_if_more_is_correct(before, after, better):
         two_classes((2.0 * labels - 1) * np.where(np.arange(400) < share * 400, 1, -1))
         for share in (before, after)
     ]
-    found = compare_forms(logits[0], {form("a"): logits[1]}, labels)
-    assert found.is_better is better and found.accuracies == pytest.approx((before, after))
-    assert found.logits is (logits[1] if better else logits[0])
-    assert found.gain == pytest.approx(2 * (after - before), abs=0.01)
+    outcome = compare_forms(logits[0], {form("a"): logits[1]}, labels)
+    assert outcome.is_better is better and outcome.accuracies == pytest.approx((before, after))
+    assert outcome.logits is (logits[1] if better else logits[0])
+    assert outcome.gain == pytest.approx(2 * (after - before), abs=0.01)
 
 
 def test_a_form_may_be_better_by_its_ranking_alone():
@@ -305,8 +305,8 @@ def test_a_form_may_be_better_by_its_ranking_alone():
     labels = np.arange(400) % 2
     noise = np.random.default_rng(0).normal(size=400)
     weak, strong = (two_classes(spread * labels + noise - 20) for spread in (1, 3))
-    found = compare_forms(weak, {form("a"): strong}, labels)
-    assert found.is_better and found.accuracies == (0.5, 0.5)
+    outcome = compare_forms(weak, {form("a"): strong}, labels)
+    assert outcome.is_better and outcome.accuracies == (0.5, 0.5)
     fewer = strong.copy()
     fewer[:20:2] = [-50, 50]  # 10 mistakes more, and the ranking is still much better
     worse = compare_forms(weak, {form("a"): fewer}, labels)
@@ -320,18 +320,18 @@ def test_fewer_correct_predictions_need_a_large_gain_in_auc():
     before = two_classes(labels - 0.5 + noise)
     after = 1.15 * labels - 0.575 + noise
     same, fewer = two_classes(after), two_classes(after - 1)
-    found = compare_forms(before, {form("a"): same}, labels)
-    assert 0 < found.comparison.gain < forms.LARGE_GAIN
-    assert found.is_better
-    found = compare_forms(before, {form("a"): fewer}, labels)
-    assert found.accuracies[1] < found.accuracies[0] - forms.MIN_GAIN and not found.is_better
+    outcome = compare_forms(before, {form("a"): same}, labels)
+    assert 0 < outcome.comparison.gain < forms.LARGE_GAIN
+    assert outcome.is_better
+    outcome = compare_forms(before, {form("a"): fewer}, labels)
+    assert outcome.accuracies[1] < outcome.accuracies[0] - forms.MIN_GAIN and not outcome.is_better
 
 
 def test_of_several_forms_the_best_wins():
     labels = np.arange(200) % 2
     after = {form(name): with_mistakes(labels, count) for name, count in (("a", 60), ("b", 10))}
-    found = compare_forms(with_mistakes(labels, 80), after, labels)
-    assert found.tried.name == "b" and found.is_better
+    outcome = compare_forms(with_mistakes(labels, 80), after, labels)
+    assert outcome.tried.name == "b" and outcome.is_better
 
 
 def test_a_model_that_knows_nothing_wins_no_contest():
@@ -344,8 +344,8 @@ def test_a_model_that_knows_nothing_wins_no_contest():
 def test_the_score_is_the_gain_less_the_handicap():
     comparison = Comparison(0.5, 0.8, 0.02, 0.01)
     for options, handicap in (({}, 0), ({"handicap": 0.05}, 0.05), ({"handicap_errors": 2}, 0.04)):
-        found = Contest(form("a", **options), True, comparison, (0.5, 0.8), np.zeros((1, 2)))
-        assert found.gain == pytest.approx(0.6) and found.score == pytest.approx(0.6 - handicap)
+        outcome = Contest(form("a", **options), True, comparison, (0.5, 0.8), np.zeros((1, 2)))
+        assert outcome.gain == pytest.approx(0.6) and outcome.score == pytest.approx(0.6 - handicap)
 
 
 def test_what_is_tried_first_is_spread_over_the_classes():
@@ -384,27 +384,27 @@ def contest_of(names, **options):
 
     feed = Feed(np.float32(pixels), (0, 255))
     options = [made(name) for name in names]
-    found = contest(None, feed, options, labels, logits_of(0.8, np.arange(540)))
-    return found, tried, labels
+    outcome = contest(None, feed, options, labels, logits_of(0.8, np.arange(540)))
+    return outcome, tried, labels
 
 
 def test_a_form_is_tried_on_as_many_images_as_it_takes():
-    found, tried, labels = contest_of(SHARES)
-    assert found.is_better and found.tried.name == "better"
+    outcome, tried, labels = contest_of(SHARES)
+    assert outcome.is_better and outcome.tried.name == "better"
     assert tried == {name: count for name, (_, count) in SHARES.items()}
-    assert found.accuracies == pytest.approx((0.8, 0.95), abs=0.01)
-    correct = [np.mean(found.logits[k::9].argmax(1) == labels[k::9]) for k in range(9)]
+    assert outcome.accuracies == pytest.approx((0.8, 0.95), abs=0.01)
+    correct = [np.mean(outcome.logits[k::9].argmax(1) == labels[k::9]) for k in range(9)]
     assert np.mean(correct) == pytest.approx(0.95, abs=0.01) and min(correct) > 0.85
 
 
 def test_where_nothing_is_better_the_contest_is_on_what_was_tried():
-    found, tried, labels = contest_of(["hopeless", "a little worse"])
-    assert not found.is_better and found.tried.name == "a little worse"
+    outcome, tried, labels = contest_of(["hopeless", "a little worse"])
+    assert not outcome.is_better and outcome.tried.name == "a little worse"
     assert tried == {"hopeless": 60, "a little worse": 180}
-    assert np.mean(found.logits.argmax(1) == labels) == pytest.approx(0.8, abs=0.01)
-    found, tried, _ = contest_of(["hopeless"])
-    assert not found.is_better and len(found.logits) == 540
-    assert found.accuracies[1] == pytest.approx(0.3, abs=0.15) and tried == {"hopeless": 60}
+    assert np.mean(outcome.logits.argmax(1) == labels) == pytest.approx(0.8, abs=0.01)
+    outcome, tried, _ = contest_of(["hopeless"])
+    assert not outcome.is_better and len(outcome.logits) == 540
+    assert outcome.accuracies[1] == pytest.approx(0.3, abs=0.15) and tried == {"hopeless": 60}
 
 
 def test_a_form_that_depends_on_the_batch_is_not_tried_on_few_images():
@@ -425,8 +425,8 @@ def test_proportions_matter_where_one_is_better_and_its_rival_is_not(wide, tall,
     labels = np.arange(300) % 2
     noise = np.random.default_rng(0).normal(size=(3, 300))
     strengths = np.array([1, wide, tall])[:, None]
-    found = contest_of_proportions(*(strengths * (2 * labels - 1) + noise))
-    assert (found.tried.name if found.is_better else None) == winner
+    outcome = contest_of_proportions(*(strengths * (2 * labels - 1) + noise))
+    assert (outcome.tried.name if outcome.is_better else None) == winner
 
 
 def contest_of_proportions(as_fed, wide, tall, rivals=(TALLER, WIDER)):
@@ -447,9 +447,9 @@ def contest_of_proportions(as_fed, wide, tall, rivals=(TALLER, WIDER)):
 def test_a_threshold_that_is_off_is_no_matter_of_proportions():
     """Stretched, as many more are correct as with another threshold; the ranking is the same."""
     scores = np.random.default_rng(0).normal(size=300) + 4 * (np.arange(300) % 2) - 2
-    given = scores + 3, scores, scores + 3
-    assert contest_of_proportions(*given, rivals=(None, None)).is_better
-    assert not contest_of_proportions(*given).is_better
+    three = scores + 3, scores, scores + 3
+    assert contest_of_proportions(*three, rivals=(None, None)).is_better
+    assert not contest_of_proportions(*three).is_better
 
 
 # ------------------------------------------------------------------------------------- whole causes
@@ -459,11 +459,11 @@ def test_a_threshold_that_is_off_is_no_matter_of_proportions():
 def test_another_value_range_is_found(wrong):
     images, labels = colours()
     case = case_of(mean_colour_reader(bias=0.1), images, labels, value_range=wrong)
-    found = best_form(case, "input_scale")
-    assert found.is_better and found.tried.name == "pixel values 0 to 1"
-    assert found.accuracies[0] == 0.5 < 0.9 < found.accuracies[1]
+    outcome = best_form(case, "input_scale")
+    assert outcome.is_better and outcome.tried.name == "pixel values 0 to 1"
+    assert outcome.accuracies[0] == 0.5 < 0.9 < outcome.accuracies[1]
     expected = debugcnn.logits(case.model, images / 255)
-    np.testing.assert_allclose(found.logits, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(outcome.logits, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("cause", INPUT_CAUSES)
@@ -498,9 +498,9 @@ def test_exchanged_channels_are_found_and_the_rest_is_examined_without_them():
     assert faults_of(report)[0] == "channel_order"
     assert report.accuracy_as_fed < 0.1 and report.accuracy > 0.9 and report.auc > 0.95
     np.testing.assert_array_equal(report.case.feed.pixels, images)
-    found = report.faults[0].evidence.details
-    assert found.tried.name == "red and blue exchanged"
-    assert found.comparison.before < 0.2 < 0.9 < found.comparison.after
+    outcome = report.faults[0].evidence.details
+    assert outcome.tried.name == "red and blue exchanged"
+    assert outcome.comparison.before < 0.2 < 0.9 < outcome.comparison.after
     np.testing.assert_allclose(
         report.case.logits,
         debugcnn.logits(mean_colour_reader(), images / 255),
@@ -518,9 +518,9 @@ def test_colour_is_taken_away_for_a_model_of_grey_images():
     images = np.float32(np.clip(images, 0, 255))
     model = mean_colour_reader((200, 100, -100), bias=-200 * 110 / 255)
     case = case_of(model, images, labels)
-    found = best_form(case, "channel_order")
-    assert found.is_better and found.tried.name == "colour taken away"
-    assert found.accuracies[1] == 1 > 0.8 > found.accuracies[0]
+    outcome = best_form(case, "channel_order")
+    assert outcome.is_better and outcome.tried.name == "colour taken away"
+    assert outcome.accuracies[1] == 1 > 0.8 > outcome.accuracies[0]
     assert verdict(case, "channel_order") == "fault"
     grey = np.repeat(images.mean(-1, keepdims=True), 3, -1)
     np.testing.assert_allclose(case.feed.pixels, grey, atol=1e-3)
@@ -549,8 +549,8 @@ def test_mirrored_images_are_found():
     turned = keras.Model(inputs, model(layers.Permute((2, 1, 3))(inputs)))
     case = case_of(turned, images[:, :, ::-1], labels)
     # Upside down is the same to this model as mirrored: it has the same AUC, and comes first.
-    found = best_form(case, "flipped_or_rotated")
-    assert found.is_better and found.accuracies == (0, 1)
+    outcome = best_form(case, "flipped_or_rotated")
+    assert outcome.is_better and outcome.accuracies == (0, 1)
     mirrored = [offered("flipped_or_rotated", case.given)["the images mirrored"]]
     assert contest(turned, case.given, mirrored, labels, case.given_logits).accuracies == (0, 1)
 
@@ -560,8 +560,8 @@ def test_bars_are_cut_off_for_a_model_that_looks_at_a_corner():
     part = np.stack([cv2.resize(image, (SIDE, 10)) for image in images])
     barred = with_bars(with_a_corner(part, labels), 3)
     case = case_of(corner_reader(), barred, labels)
-    found = best_form(case, "resize")
-    assert found.is_better and found.tried.name == BARS_OFF and found.accuracies == (0.5, 1)
+    outcome = best_form(case, "resize")
+    assert outcome.is_better and outcome.tried.name == BARS_OFF and outcome.accuracies == (0.5, 1)
     variants = {"cropping": with_a_corner(images, labels)}
     other = case_of(corner_reader(), images, labels, resized_variants=variants)
     report = examined(other, "resize")
@@ -629,8 +629,8 @@ def contests(monkeypatch):
         cause = next(
             (c for c in CAUSES if CAUSES[c].forms and c in gains and _offers(c, options)), None
         )
-        found = made_up_contest(gains.get(cause, 0.0), is_better=cause in gains, logits=logits)
-        return replace(found, tried=replace(options[0], apply=lambda feed: replace(feed)))
+        outcome = made_up_contest(gains.get(cause, 0.0), is_better=cause in gains, logits=logits)
+        return replace(outcome, tried=replace(options[0], apply=lambda feed: replace(feed)))
 
     def _offers(cause, options):
         words = {
@@ -663,14 +663,14 @@ def test_the_strongest_explanation_is_adopted_first(contests, gains, faults):
     images, labels = colours(60)
     case = case_of(normalized_reader(), images, labels)
     case.global_losses = []  # no property of the whole image is read
-    assert [name for name, found in case.search.evidence.items() if _is_fault(found)] == faults
+    assert [name for name, e in case.search.evidence.items() if _is_fault(e)] == faults
     if faults == ["batch_statistics"] and len(gains) > 1:
         reason = "Another cause explains the predictions already."
         assert case.search.evidence["channel_order"] == reason
 
 
-def _is_fault(found):
-    return not isinstance(found, str) and found.clear
+def _is_fault(evidence):
+    return not isinstance(evidence, str) and evidence.clear
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
@@ -714,7 +714,7 @@ def test_renamed_accuracy_in_closed_form():
 )
 def test_no_form_is_searched_for_where_it_makes_no_sense(model, images, reason):
     case = case_of(model(), *colours(60))
-    assert all(reason in found for found in case.search.evidence.values())
+    assert all(reason in evidence for evidence in case.search.evidence.values())
     assert set(case.search.evidence) == {name for name, c in CAUSES.items() if c.forms}
     assert case.feed is case.given
 
@@ -797,10 +797,10 @@ def test_images_unlike_those_trained_on(name, images_of, model, change):
     assert distribution_shift.shifts_of(case, case.given) == []
     changed = np.float32(change(images))
     case = case_of(model, changed, labels, train=train)
-    found = distribution_shift.shifts_of(case, case.given)
-    lows = [shift.loss.low for shift in found]
+    shifts = distribution_shift.shifts_of(case, case.given)
+    lows = [shift.loss.low for shift in shifts]
     assert lows == sorted(lows, reverse=True)
-    shift = next(shift for shift in found if shift.name == name)
+    shift = next(shift for shift in shifts if shift.name == name)
     assert shift.auc > 0.75 and shift.loss.low > 0.2 and shift.loss.accuracy > 0.85
     imitated = shift.imitate(trained)
     correct = debugcnn.logits(model, imitated / 255).argmax(1) == trained_labels
@@ -813,11 +813,11 @@ def test_images_unlike_those_trained_on(name, images_of, model, change):
 
 def test_properties_in_closed_form():
     image = np.zeros((1, 4, 4, 3), np.float32) + [130.0, 90, 80]
-    found = {name: values[0] for name, values in distribution_shift.properties(image).items()}
-    assert found == {"light": 100, "contrast": 0, "tint": 50, "colour": 50, "sharpness": 0}
+    amounts = {name: values[0] for name, values in distribution_shift.properties(image).items()}
+    assert amounts == {"light": 100, "contrast": 0, "tint": 50, "colour": 50, "sharpness": 0}
     image[:, :, ::2] += 60  # stripes: steps of 60, a standard deviation of 30
-    found = {name: values[0] for name, values in distribution_shift.properties(image).items()}
-    assert found == {"light": 130, "contrast": 30, "tint": 50, "colour": 50, "sharpness": 2}
+    amounts = {name: values[0] for name, values in distribution_shift.properties(image).items()}
+    assert amounts == {"light": 130, "contrast": 30, "tint": 50, "colour": 50, "sharpness": 2}
     grey = distribution_shift.properties(image[..., :1])
     assert (grey["tint"], grey["colour"], grey["light"]) == (0, 0, 160)
 
@@ -841,8 +841,8 @@ def test_a_shift_is_reported_under_the_cause_that_it_belongs_to():
 def test_differences_that_cost_nothing_are_left_alone():
     train, (images, labels) = colours(300, 1), colours(300, 2)
     case = case_of(mean_colour_reader(), images * np.float32(0.6), labels, train=train)
-    found = distribution_shift.shifts_of(case, case.given)[0]
-    assert found.auc > 0.9 and found.loss.low < 0.05
+    shift = distribution_shift.shifts_of(case, case.given)[0]
+    assert shift.auc > 0.9 and shift.loss.low < 0.05
     assert distribution_shift.explanation(case, case.given, case.given_logits) is None
     worse = with_mistakes(labels, 90)  # 70 % are correct, for another reason
     assert distribution_shift.explanation(case, case.given, worse) is None
@@ -884,6 +884,6 @@ def test_a_tint_is_no_other_light():
     train, (images, labels) = colours(300, 1), colours(300, 2)
     changed = np.float32(np.clip(images + np.array([60.0, 0, -20]), 0, 255))
     case = case_of(mean_colour_reader(), changed, labels, train=train)
-    found = distribution_shift.shifts_of(case, case.given)
-    tint = next(shift for shift in found if shift.name == "tint")
+    shifts = distribution_shift.shifts_of(case, case.given)
+    tint = next(shift for shift in shifts if shift.name == "tint")
     assert tint.imitate(train[0]).mean() == pytest.approx(train[0].mean(), abs=3)

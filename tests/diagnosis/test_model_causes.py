@@ -59,10 +59,10 @@ def with_weight(model, layer, value):
 def test_the_first_layer_with_a_nan_is_named(value):
     model, (images, labels) = fresh(mean_colour_reader), colours(40)
     with_weight(model, "conv", value)
-    found = layers_not_finite(model, images[:4])
-    assert found[0] == ("conv", 4, "weights")
+    not_finite = layers_not_finite(model, images[:4])
+    assert not_finite[0] == ("conv", 4, "weights")
     # Before the ReLU, which turns NaN or minus infinity into 0, all of its outputs.
-    assert found[1] == ("conv", 4 * 4 * SIDE * SIDE, "activations")
+    assert not_finite[1] == ("conv", 4 * 4 * SIDE * SIDE, "activations")
     report = examined(case_of(model, images, labels), "not_finite")
     finding = finding_of(report, "not_finite")
     assert finding.verdict == "fault" and finding.message.startswith("4 weights of conv are NaN")
@@ -72,8 +72,8 @@ def test_the_first_layer_with_a_nan_is_named(value):
 def test_weights_that_overflow_only_on_images_are_found():
     model, (images, labels) = fresh(mean_colour_reader), colours(40)
     model.get_layer("conv").set_weights([np.full((1, 1, 3, 4), 3e38), np.zeros(4)])
-    found = layers_not_finite(model, images[:4])
-    assert [(layer.layer, layer.where) for layer in found][:1] == [("conv", "activations")]
+    not_finite = layers_not_finite(model, images[:4])
+    assert [(layer.layer, layer.where) for layer in not_finite][:1] == [("conv", "activations")]
     assert verdict(case_of(model, images, labels), "not_finite") == "fault"
 
 
@@ -118,8 +118,8 @@ single_unit = pytest.mark.filterwarnings("ignore:You are using a softmax over ax
     ],
 )
 def test_heads(head, mistake):
-    found = mistake_in_head(model_of(Flat(), *head))
-    assert found is None if mistake is None else mistake in found
+    clause = mistake_in_head(model_of(Flat(), *head))
+    assert clause is None if mistake is None else mistake in clause
 
 
 @single_unit
@@ -265,15 +265,15 @@ def test_a_unit_trained_as_a_probability_explains_its_threshold():
 
 def test_several_sigmoids_are_judged_by_the_highest():
     images, labels = colours(200)
-    one = mean_colour_reader()
-    kernel, bias = one.get_layer("head").get_weights()
+    single = mean_colour_reader()
+    kernel, bias = single.get_layer("head").get_weights()
     head = Dense(2, "sigmoid", name="two")
-    model = keras.Model(one.inputs, head(one.layers[-2].output))
+    model = keras.Model(single.inputs, head(single.layers[-2].output))
     head.set_weights([np.concatenate([-kernel, kernel], 1), np.concatenate([-bias, bias])])
     report = examined(case_of(model, images, labels), "output_head", "threshold:threshold")
     assert not report.faults and finding_of(report, "output_head").verdict == "suspicious"
     np.testing.assert_array_equal(
-        report.case.logits.argmax(1), debugcnn.logits(one, images / 255).argmax(1)
+        report.case.logits.argmax(1), debugcnn.logits(single, images / 255).argmax(1)
     )
 
 

@@ -247,13 +247,13 @@ def test_two_classes_in_the_wrong_order_have_an_auc_below_chance(wrong, said):
 )
 def test_classes_are_renamed_where_many_more_are_correct_then(correct, paired, said):
     labels = np.arange(90) % 3
-    answers = labels.copy()
+    predictions = labels.copy()
     for k in range(3):
         own = np.flatnonzero(labels == k)
         first, second = round(correct * len(own)), round(paired * len(own))
-        answers[own[first:]] = (k + 2) % 3
-        answers[own[first : first + second]] = (k + 1) % 3
-    report = examined(predicted(labels, 5.0 * np.eye(3)[answers]), "class_order")
+        predictions[own[first:]] = (k + 2) % 3
+        predictions[own[first : first + second]] = (k + 1) % 3
+    report = examined(predicted(labels, 5.0 * np.eye(3)[predictions]), "class_order")
     (finding,) = report.findings
     assert finding.verdict == said
     assert finding.value == pytest.approx(paired - correct, abs=0.02)
@@ -358,11 +358,11 @@ def test_the_best_threshold_of_normal_scores_is_in_the_middle():
     """With equal variances the best cut is halfway between the means, where Phi(1) are correct."""
     labels = np.arange(4000) % 2
     scores = 2.0 * labels - 1 + np.random.default_rng(0).normal(size=4000) + 3
-    found = threshold(two_classes(scores), labels)
-    assert found.shifts == pytest.approx((0, -6), abs=0.8)
-    assert found.possible == pytest.approx(norm.cdf(1), abs=0.015)
-    assert found.accuracy == pytest.approx((norm.cdf(4) + norm.cdf(-2)) / 2, abs=0.01)
-    assert found.helps and found.shares[1] > 0.95
+    better = threshold(two_classes(scores), labels)
+    assert better.shifts == pytest.approx((0, -6), abs=0.8)
+    assert better.possible == pytest.approx(norm.cdf(1), abs=0.015)
+    assert better.accuracy == pytest.approx((norm.cdf(4) + norm.cdf(-2)) / 2, abs=0.01)
+    assert better.helps and better.shares[1] > 0.95
 
 
 def test_the_threshold_is_chosen_on_other_images():
@@ -380,9 +380,9 @@ def test_the_error_of_the_gain_is_as_it_varies(classes):
     labels, gains, errors = np.arange(240) % classes, [], []
     for _ in range(25):
         logits = 2.5 * np.eye(classes)[labels] + generator.normal(0, 1, (240, classes))
-        found = threshold(logits + np.arange(classes), labels)
-        gains.append(found.gain)
-        errors.append(found.error)
+        better = threshold(logits + np.arange(classes), labels)
+        gains.append(better.gain)
+        errors.append(better.error)
     assert 0.65 < np.mean(errors) / np.std(gains) < 1.6
 
 
@@ -424,8 +424,8 @@ def test_the_best_cut_in_closed_form(scores, labels, shift):
     """Both halves hold the same images, so that each chooses the best cut of all."""
     order = np.argsort(labels, kind="stable").repeat(2)
     x, labels = np.array(scores)[order], np.array(labels)[order]
-    found = threshold(np.stack([0 * x, x], 1), labels)
-    assert found.shifts == pytest.approx((0, shift))
+    better = threshold(np.stack([0 * x, x], 1), labels)
+    assert better.shifts == pytest.approx((0, shift))
 
 
 @pytest.mark.parametrize(
@@ -463,13 +463,13 @@ def test_a_gain_needs_less_certainty_where_nearly_all_get_one_prediction():
     generator = np.random.default_rng(0)
     labels = np.arange(200) % 2
     scores = 0.35 * (2.0 * labels - 1) + generator.normal(0, 1, 200) - 1.2
-    found = threshold(two_classes(scores), labels)
-    assert 1.96 * found.error < found.gain < Z_ONE_IN_2000 * found.error
-    assert np.mean(scores < 0) == 0.845 and found.helps  # 0.345 more than labelled so
+    better = threshold(two_classes(scores), labels)
+    assert 1.96 * better.error < better.gain < Z_ONE_IN_2000 * better.error
+    assert np.mean(scores < 0) == 0.845 and better.helps  # 0.345 more than labelled so
     scores = 0.5 * (2.0 * labels - 1) + np.random.default_rng(25).normal(0, 1, 200) - 0.55
-    found = threshold(two_classes(scores), labels)
-    assert 1.96 * found.error < found.gain < Z_ONE_IN_2000 * found.error
-    assert max(found.excess) < 0.25 and not found.helps
+    better = threshold(two_classes(scores), labels)
+    assert 1.96 * better.error < better.gain < Z_ONE_IN_2000 * better.error
+    assert max(better.excess) < 0.25 and not better.helps
 
 
 @pytest.mark.parametrize("root", ["missing_activation", "dead_filters", "batch_statistics", "leak"])

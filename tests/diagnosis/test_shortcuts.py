@@ -152,21 +152,21 @@ def test_what_is_in_the_middle_is_no_cue():
 def test_cues_in_closed_form():
     flat = np.zeros((2, 40, 60, 3), np.float32) + np.float32([120, 90, 60])
     flat[:, 6:34, 9:51] = [0, 250, 130]  # 0.15 of the sides are outside
-    found = cues(flat)
-    assert found["brightness equalised"] == pytest.approx([90, 90])
-    assert found["tint equalised"] == pytest.approx([60, 60])
-    assert found["colour taken away"] == pytest.approx([60, 60])
+    amounts = cues(flat)
+    assert amounts["brightness equalised"] == pytest.approx([90, 90])
+    assert amounts["tint equalised"] == pytest.approx([60, 60])
+    assert amounts["colour taken away"] == pytest.approx([60, 60])
     # A wide frame of stripes: the steps are 30 from each column to the next.
     striped = np.zeros((1, 40, 60, 3), np.float32) + 100
     striped[:, :, ::2] += 30
-    found = cues(striped)
-    assert found["sharpness taken away"] == pytest.approx([30 / 15], rel=0.01)
-    assert found["file quality equalised"] == pytest.approx([1])
+    amounts = cues(striped)
+    assert amounts["sharpness taken away"] == pytest.approx([30 / 15], rel=0.01)
+    assert amounts["file quality equalised"] == pytest.approx([1])
     blocks = np.zeros((1, 40, 60, 3), np.float32) + 100
     blocks += 20 * (np.arange(60) // 8 % 2)[:, None]
     assert cues(blocks)["file quality equalised"][0] > 5
     again = cues(striped * 2 + 20)
-    assert again["sharpness taken away"] == pytest.approx(found["sharpness taken away"], rel=0.01)
+    assert again["sharpness taken away"] == pytest.approx(amounts["sharpness taken away"], rel=0.01)
     grey = cues(striped[..., :1])
     assert grey["tint equalised"] == 0 and grey["brightness equalised"] == pytest.approx([115])
 
@@ -233,22 +233,22 @@ def test_a_loss_in_closed_form():
 
 def test_a_model_that_reads_a_corner():
     images, labels = colours()
-    found = drops(corner_reader(), with_a_corner(images, labels), labels)
-    corner = found["bottom right corner covered"]
+    losses = drops(corner_reader(), with_a_corner(images, labels), labels)
+    corner = losses["bottom right corner covered"]
     assert (corner.accuracy, corner.left, corner.worst) == (1, 0.5, (1, 1.0)) and corner.low > 0.3
-    assert found["top left corner covered"].left == 1
-    assert "brightness equalised" not in found  # by itself it separates nothing
+    assert losses["top left corner covered"].left == 1
+    assert "brightness equalised" not in losses  # by itself it separates nothing
 
 
 def test_only_what_separates_the_classes_by_itself_is_taken_away():
     images, labels = colours(60)
-    found = drops(mean_colour_reader(), images, labels)
-    assert found["tint equalised"].cue > CUE_AUC and found["tint equalised"].left < 0.7
-    assert found["border covered"].cue is None
-    assert not {"brightness equalised", "file quality equalised"} & set(found)
+    losses = drops(mean_colour_reader(), images, labels)
+    assert losses["tint equalised"].cue > CUE_AUC and losses["tint equalised"].left < 0.7
+    assert losses["border covered"].cue is None
+    assert not {"brightness equalised", "file quality equalised"} & set(losses)
     assert set(drops(mean_colour_reader(), images, labels, global_only=True)) == {
         *("tint equalised", "colour taken away")
-    } & set(found)
+    } & set(losses)
 
 
 def test_what_costs_little_on_few_images_is_tried_on_few():
@@ -306,19 +306,19 @@ BORDER, MIDDLE, TINT = "border covered", "middle covered", "tint equalised"
     ],
 )
 def test_what_shows_a_shortcut(losses, name, is_shortcut):
-    found = strongest(losses, 0.1)
+    shortcut = strongest(losses, 0.1)
     if name is None:
-        assert found is None
+        assert shortcut is None
     else:
-        assert found.loss.name == name and (found.excess > 0) is is_shortcut
-        assert (found.control is not None) is (name == "border covered")
+        assert shortcut.loss.name == name and (shortcut.excess > 0) is is_shortcut
+        assert (shortcut.control is not None) is (name == "border covered")
 
 
 @pytest.mark.parametrize(("middle", "said"), [(0.99, "fault"), (0.6, "fine")])
 def test_a_border_counts_only_if_it_costs_more_than_the_middle(monkeypatch, middle, said):
     images, labels = colours(100)
     losses = [loss("border covered", 1.0, 0.7, 0.2), loss("middle covered", 1.0, middle, 0.0)]
-    monkeypatch.setattr(shortcut_module, "accuracy_drop", lambda *given: losses)
+    monkeypatch.setattr(shortcut_module, "accuracy_drop", lambda *args: losses)
     case = case_of(mean_colour_reader(), images, labels, with_mistakes(labels, 4))
     (finding,) = examined(case, "shortcut:covered_place").findings
     assert finding.verdict == said
@@ -388,10 +388,10 @@ def test_a_patch_is_a_mark_if_it_has_twins(spot_reader, same, said):
 
 
 def test_another_thing_in_every_image_has_no_twins(spot_reader):
-    found = patches_of(spot_reader, *with_marks(same=False))
-    assert found[0].turned == 1 and found[0].twins < 2
-    found = patches_of(mean_colour_reader(), *colours(200))
-    assert len(found) == 16 and max(patch.turned for patch in found) < 0.8
+    pasted = patches_of(spot_reader, *with_marks(same=False))
+    assert pasted[0].turned == 1 and pasted[0].twins < 2
+    pasted = patches_of(mean_colour_reader(), *colours(200))
+    assert len(pasted) == 16 and max(patch.turned for patch in pasted) < 0.8
 
 
 def test_patches_at_the_same_place_are_twins_though_they_look_different(spot_reader):
@@ -404,19 +404,19 @@ def test_patches_at_the_same_place_are_twins_though_they_look_different(spot_rea
         mark[3, 3] = (0, 0, 250)
         for where, (y, x) in {"same": (8, 20), "other": generator.integers(0, 33, 2)}.items():
             images[where][i, y : y + 7, x : x + 7] = mark
-    found = {where: patches_of(spot_reader, p, labels) for where, p in images.items()}
-    strong = [patch for patch in found["same"] if patch.label == 1]
+    pasted = {where: patches_of(spot_reader, p, labels) for where, p in images.items()}
+    strong = [patch for patch in pasted["same"] if patch.label == 1]
     assert len(strong) == 8 and all((p.turned, p.twins) == (1, 7) for p in strong)
     for patch in strong:
         assert patch.rows.start <= 11 < patch.rows.stop
         assert patch.columns.start <= 23 < patch.columns.stop
     pixels = [images["same"][p.image, p.rows, p.columns] for p in strong[:2]]
     assert likeness(*pixels) < ALIKE  # not by their looks
-    assert found["other"][0].turned == 1 and found["other"][0].twins < shortcut_module.TWINS
+    assert pasted["other"][0].turned == 1 and pasted["other"][0].twins < shortcut_module.TWINS
     # No more is looked at than can matter.
     fewer = patches_of(spot_reader, images["same"], labels, enough_twins=3)
     assert [p for p in fewer if p.label] == strong
-    assert sum(p.label == 0 for p in found["same"]) == 8 and sum(p.label == 0 for p in fewer) == 5
+    assert sum(p.label == 0 for p in pasted["same"]) == 8 and sum(p.label == 0 for p in fewer) == 5
 
 
 def test_a_patch_is_given_up_only_where_it_cannot_turn_enough():
@@ -437,17 +437,17 @@ def test_a_patch_is_given_up_only_where_it_cannot_turn_enough():
 
     for many, turned, looked_at in ((6, 26 / 32, 8), (7, 9 / 16, 5)):
         feed = Feed(images, (0, 255), predict=predicting(hosts[:many]))  # all in the first half
-        found = paste_patches(None, feed, labels, two_classes(2.0 * labels - 1), enough_twins=3)
-        patches = [patch for patch in found if patch.label == 1]
-        assert all(patch.turned == pytest.approx(turned) for patch in patches)
-        assert len(patches) == looked_at
+        patches = paste_patches(None, feed, labels, two_classes(2.0 * labels - 1), enough_twins=3)
+        own = [patch for patch in patches if patch.label == 1]
+        assert all(patch.turned == pytest.approx(turned) for patch in own)
+        assert len(own) == looked_at
 
 
 def test_a_class_of_few_correct_images_has_a_patch_all_the_same():
     images, labels = colours(200)
     few = np.r_[np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)[:2]]
-    found = patches_of(mean_colour_reader(), images[few], labels[few], enough_twins=3)
-    assert {patch.label for patch in found} == {0, 1}
+    pasted = patches_of(mean_colour_reader(), images[few], labels[few], enough_twins=3)
+    assert {patch.label for patch in pasted} == {0, 1}
 
 
 @pytest.mark.parametrize("shape", [(40, 40, 3), (110, 70, 3), (11, 9, 1)])
@@ -465,9 +465,9 @@ def test_the_patch_holds_the_whole_mark(shape):
             y, x = (generator.integers(0, side - size + 1) for side in shape[:2])
             images[i, y : y + size, x : x + size] = 1
         feed = Feed(images, (0, 255), predict=predict)
-        found = paste_patches(None, feed, labels, predict(None, images, None))
-        assert sum(patch.label for patch in found) == 8
-        for patch in [patch for patch in found if patch.label]:
+        pasted = paste_patches(None, feed, labels, predict(None, images, None))
+        assert sum(patch.label for patch in pasted) == 8
+        for patch in [patch for patch in pasted if patch.label]:
             rows, columns = np.nonzero(images[patch.image].max(-1))
             assert patch.rows.start <= rows.min() and rows.max() < patch.rows.stop
             assert patch.columns.start <= columns.min() and columns.max() < patch.columns.stop
@@ -515,8 +515,8 @@ def test_twins_are_more_alike_than_what_else_lies_there(same, ground, twins):
 
     feed = Feed(images, (0, 255), predict=predict)
 
-    found = paste_patches(None, feed, labels, predict(None, images, None))
-    marks = [patch for patch in found if patch.label and patch.turned >= 0.8]
+    pasted = paste_patches(None, feed, labels, predict(None, images, None))
+    marks = [patch for patch in pasted if patch.label and patch.turned >= 0.8]
     assert marks and (max(patch.twins for patch in marks) >= shortcut_module.TWINS) is twins
 
 
@@ -539,7 +539,7 @@ def patch(label, twins, turned=1.0):
 )
 def test_patches_in_most_classes_are_only_suspicious(monkeypatch, patches, said):
     images, labels = colours(60)
-    monkeypatch.setattr(shortcut_module, "paste_patches", lambda *given, **options: patches)
+    monkeypatch.setattr(shortcut_module, "paste_patches", lambda *args, **options: patches)
     case = case_of(mean_colour_reader(), images, labels, with_mistakes(labels, 4))
     assert verdict(case, "shortcut:pasted_patch") == said
 
