@@ -152,6 +152,7 @@ REACHING_OUT = {
     "downloads weights, as a class": entry("VGG16", "keras.applications"),
     "resolves names": function("keras.activations.deserialize"),
     "hidden": function("keras._legacy.preprocessing.image.apply_affine_transform"),
+    "hidden, as a class": entry("apply_affine_transform", "keras._legacy.preprocessing.image"),
     "Python code": {"class_name": "__lambda__", "config": {"code": "4wAA", "defaults": None}},
 }
 
@@ -454,10 +455,20 @@ def test_a_description_may_not_be_nested_without_end(tmp_path):
     refused(path, "its description is nested too deeply")
 
 
-def test_a_packed_model_is_read_as_it_was_checked(tmp_path):
-    """Keras would unpack it without bounds, and more than its three parts onto the disk."""
-    packed = keras_file(tmp_path / "model.keras", sequential(), packed=8, readme_txt=b"x" * 99)
-    assert debugcnn.load_model(packed).count_params() == 0
+@pytest.mark.parametrize("more", [{}, {"readme_txt": b"x" * 99}], ids=["", "more"])
+def test_keras_gets_a_packed_model_unpacked_and_nothing_else(tmp_path, more, monkeypatch):
+    """It would unpack it without bounds, and more than the three parts onto the disk."""
+    seen = []
+
+    def load(path, *arguments, **options):
+        with zipfile.ZipFile(path) as archive:
+            seen.extend((info.filename, info.compress_type) for info in archive.infolist())
+
+    path = keras_file(tmp_path / "model.keras", sequential(), packed=8, **more)
+    assert debugcnn.load_model(path).count_params() == 0
+    monkeypatch.setattr(keras.models, "load_model", load)
+    debugcnn.load_model(path)
+    assert sorted(seen) == [("config.json", 0), ("metadata.json", 0), ("model.weights.h5", 0)]
 
 
 # No regular files, and names
