@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from PIL import Image
-from tiny_classifiers import colours, red_reader
+from tiny_classifiers import colours, fresh, mean_colour_reader
 
 import debugcnn
 from debugcnn.diagnosis.catalogue import CAUSES
@@ -26,8 +26,6 @@ from injected_faults import (
     weight_faults,
 )
 from injected_faults.faults import FAULTS
-
-RED_MODEL_SIDE = 16
 
 
 @pytest.fixture
@@ -164,7 +162,7 @@ def test_cues_change_the_chosen_images_only(cue):
 
 
 def test_a_change_of_the_weights_leaves_the_model_as_it_was():
-    model = red_reader()
+    model = mean_colour_reader()
     before = debugcnn.model_digest(model)
     shifted = weight_faults.edited_copy(model, weight_faults.shift_logit(3))
     images = colours(8)[0] / 255
@@ -250,7 +248,7 @@ def saved_images(folder, images, labels):
 def red_model():
     """Predicts dog for reddish images of 64 x 64 pixels."""
     inputs = keras.Input((64, 64, 3))
-    model = keras.Model(inputs, red_reader()(keras.layers.AveragePooling2D(4)(inputs)))
+    model = keras.Model(inputs, fresh(mean_colour_reader)(keras.layers.AveragePooling2D(4)(inputs)))
     return model
 
 
@@ -262,13 +260,13 @@ def test_a_run_examines_what_has_no_result_yet(tmp_path, monkeypatch, pages, cap
     monkeypatch.setattr(experiments, "WORK", tmp_path / "work")
     monkeypatch.setattr(run, "SHOWN", tmp_path / "shown")
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results.json")
-    names = "0 to 255 instead of 0 to 1 / normalised 0", "BGR instead of RGB / normalised 0"
-    few = [instance for instance in run.instances() if instance.name in names]
+    name = "BGR instead of RGB / normalised 0"
+    few = [instance for instance in run.instances() if instance.name == name]
     monkeypatch.setattr(run, "instances", lambda: iter(few))
     run.main(["--data", str(tmp_path / "data")])
     stored = results.read()
-    assert [stored.instances[name].first for name in names] == ["input_scale", "channel_order"]
-    assert capsys.readouterr().out.count("correct ") == 2
+    assert stored.instances[name].first == "channel_order"
+    assert capsys.readouterr().out.startswith("correct ")
     assert "| BGR instead of RGB | input | 1 of 1 |" in tables.PAGE.read_text()
     run.main(["--data", str(tmp_path / "data")])
     assert capsys.readouterr().out == ""
@@ -281,7 +279,7 @@ def test_a_first_sight_result_is_kept(tmp_path, monkeypatch, pages):
     for name, kind, expected in (("bgr", "fault", ["channel_order"]), ("fine", "control", [])):
         case = tmp_path / "cases" / name
         case.mkdir(parents=True)
-        red_reader().save(case / "model.keras")
+        mean_colour_reader().save(case / "model.keras")
         shown = np.uint8(images[..., ::-1] if name == "bgr" else images)
         np.savez(case / "photos.npz", photos=shown, labels=labels)
         truth = dict(kind=kind, expected=expected, value_range=[0, 1], description=name)
@@ -304,7 +302,7 @@ def test_a_first_sight_result_is_kept(tmp_path, monkeypatch, pages):
 def test_models_of_strangers_are_fed_0_to_255(tmp_path, monkeypatch):
     images, labels = colours(80)
     saved_images(tmp_path / "images", images, labels)
-    red_reader().save(tmp_path / "red.keras")
+    mean_colour_reader().save(tmp_path / "red.keras")
     (tmp_path / "truth.json").write_text('{"red.keras": {"faults": ["needs_rescale", "old"]}}')
     monkeypatch.setattr(strangers, "RESULTS", tmp_path / "strangers.json")
     strangers.main([str(tmp_path), "--images", str(tmp_path / "images")])
