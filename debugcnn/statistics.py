@@ -101,7 +101,8 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     >>> [round(bound, 3) for bound in wilson_interval(90, 100)]
     [0.826, 0.945]
     """
-    return tuple(binomtest(int(correct), int(count)).proportion_ci(method="wilson"))
+    low, high = binomtest(int(correct), int(count)).proportion_ci(method="wilson")
+    return float(low), float(high)
 
 
 def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: int) -> np.ndarray:
