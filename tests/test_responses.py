@@ -45,9 +45,11 @@ def test_only_a_normalization_right_behind_the_convolution_counts():
     assert debugcnn.objective(model, "fused") == ("fused", True)
 
 
-ACTIVATIONS = [
-    *(layers.ReLU(), layers.LeakyReLU(), layers.PReLU(), layers.ELU(), layers.Activation("tanh")),
-    *(layers.Activation("swish"), layers.Activation("gelu"), lambda x: ops.threshold(x, 1, 0)),
+ACTIVATIONS = [  # layers with names of their own, since an operation may be numbered like one
+    *(layers.ReLU(name="of_relu"), layers.LeakyReLU(name="of_leaky"), layers.PReLU(name="of_p")),
+    *(layers.ELU(name="of_elu"), layers.Activation("tanh", name="of_tanh")),
+    *(layers.Activation("swish", name="of_swish"), layers.Activation("gelu", name="of_gelu")),
+    lambda x: ops.threshold(x, 1, 0),
     *(ops.celu, ops.elu, ops.gelu, ops.hard_sigmoid, ops.hard_silu, ops.hard_tanh, ops.leaky_relu),
     *(ops.log_sigmoid, ops.relu, ops.relu6, ops.selu, ops.sigmoid, ops.silu, ops.softplus),
     *(ops.softsign, ops.sparse_plus, ops.tanh, ops.tanh_shrink),
