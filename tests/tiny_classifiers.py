@@ -3,6 +3,7 @@ the diagnosis of these by some causes only.
 """
 
 from functools import cache
+from types import SimpleNamespace
 
 import cv2
 import keras
@@ -13,10 +14,12 @@ from scipy.special import softmax
 
 from debugcnn.diagnosis import engine
 from debugcnn.diagnosis.case import Case
+from debugcnn.diagnosis.registry import CAUSES
 from debugcnn.diagnosis.search import Search
 
 SIDE = 16
 WIDE = 40
+NOISE = np.random.default_rng(0).uniform(0, 255, (1000, SIDE, SIDE, 3)).astype(np.float32)
 
 
 def model_of(*inner, side=SIDE, channels=3):
@@ -71,6 +74,11 @@ def textured(count, side=48, seed=0):
         small = np.float32(generator.normal(0, spread, (count, cells, cells, 3)))
         images += [cv2.resize(s, (side, side), interpolation=cv2.INTER_CUBIC) for s in small]
     return np.clip(images + 128, 0, 255)
+
+
+def as_jpeg(image, quality):
+    data = cv2.imencode(".jpg", np.uint8(image), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.float32(cv2.imdecode(data, cv2.IMREAD_COLOR))
 
 
 def with_bars(images, above=0, beside=0, colour=(0, 0, 0)):
@@ -247,6 +255,12 @@ def with_mistakes(labels, count, scale=4.0):
     return two_classes(scores)
 
 
+def normal_logits(labels, strength, seed=0):
+    """Scores with unit noise whose AUC is Phi(strength / sqrt 2)."""
+    noise = np.random.default_rng(seed).normal(size=len(labels))
+    return two_classes(strength * (labels - 0.5) + noise)
+
+
 def case_of(model, images, labels, logits=None, **options):
     """A Case of images from 0 to 1, before any measurement. With `logits` (n, classes), these are
     what the model predicts, and no other input is searched for.
@@ -257,6 +271,12 @@ def case_of(model, images, labels, logits=None, **options):
         case.given_outputs = logits, softmax(logits, 1)
         case.search = Search(case.given, logits)
     return case
+
+
+def predicted(labels, logits, **options):
+    """A Case whose model predicts these logits, of two classes or more."""
+    classes = np.shape(logits)[1]
+    return case_of(softmax_of(classes), NOISE[: len(labels)], labels, logits, **options)
 
 
 def examined(case, *references):
@@ -279,3 +299,12 @@ def verdict(case, cause, *others):
 
 def faults_of(report):
     return [finding.cause for finding in report.faults]
+
+
+INPUT_CAUSES = "input_scale", "channel_order", "flipped_or_rotated", "resize"
+
+
+def offered(cause, feed, labels=None, logits=None):
+    """{name: Form} that a cause offers for a feed."""
+    case = SimpleNamespace(labels=labels)
+    return {form.name: form for form in CAUSES[cause].forms(case, feed, logits)}
