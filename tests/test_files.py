@@ -341,6 +341,18 @@ def test_what_would_change_a_prediction_gets_a_sentence(kept, change, sentence):
         debugcnn.load_model(kept[1](change))
 
 
+@pytest.mark.parametrize("left", [0, 1])
+def test_weights_that_are_missing_get_a_sentence(kept, left):
+    with h5py.File(kept[1](lambda config: None), "a") as file:
+        (name,) = (name for name in file["model_weights"] if name.startswith("dense"))
+        group, path = file["model_weights"][name], file.filename
+        group.attrs["weight_names"] = group.attrs["weight_names"][:left]
+    with pytest.raises(
+        ValueError, match=r"The weights of its layer 'dense\w*' do not fit its desc"
+    ):
+        debugcnn.load_model(path)
+
+
 def test_keras_1_gets_a_sentence(kept):
     with h5py.File(kept[1](lambda config: None), "a") as file:
         file.attrs["keras_version"] = "1.2.2"
