@@ -1,6 +1,6 @@
 """Write the tables of the registries into the pages under docs/.
 
-    python -m tools.documentation
+python -m tools.documentation
 """
 
 from pathlib import Path
