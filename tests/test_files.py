@@ -327,6 +327,10 @@ def test_what_had_to_be_changed_is_said(kept):
             r"layer 'leaky_re_lu\w*' \(LeakyReLU\) has noise = 0.5, which Keras 3 does not have",
         ),
         (
+            lambda config: layer(config, "BatchNormalization").update(renorm=True),
+            r"\(BatchNormalization\) has renorm = True, which Keras 3 does not have",
+        ),
+        (
             lambda config: config["config"]["layers"][4].update(class_name="Bloom"),
             "it needs the class 'Bloom', which is not part of Keras: import the code that defines",
         ),
