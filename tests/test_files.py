@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 import debugcnn
+from debugcnn.files.keras2_layers import make_layer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -327,10 +328,6 @@ def test_what_had_to_be_changed_is_said(kept):
             r"layer 'leaky_re_lu\w*' \(LeakyReLU\) has noise = 0.5, which Keras 3 does not have",
         ),
         (
-            lambda config: layer(config, "BatchNormalization").update(renorm=True),
-            r"\(BatchNormalization\) has renorm = True, which Keras 3 does not have",
-        ),
-        (
             lambda config: config["config"]["layers"][4].update(class_name="Bloom"),
             "it needs the class 'Bloom', which is not part of Keras: import the code that defines",
         ),
@@ -343,6 +340,15 @@ def test_what_had_to_be_changed_is_said(kept):
 def test_what_would_change_a_prediction_gets_a_sentence(kept, change, sentence):
     with pytest.raises(ValueError, match=sentence):
         debugcnn.load_model(kept[1](change))
+
+
+def test_a_setting_that_keras_3_lacks_has_to_have_the_value_it_computes_with():
+    changes = []
+    config = {"name": "conv", "kernel_size": 3, "groups": 1}
+    made = make_layer("DepthwiseConv2D", config, lambda *change: changes.append(change))
+    assert made.kernel_size == (3, 3) and changes == [("DepthwiseConv2D", "without groups")]
+    with pytest.raises(ValueError, match="has groups = 2, which Keras 3 does not have"):
+        make_layer("DepthwiseConv2D", config | {"groups": 2}, lambda *change: None)
 
 
 @pytest.mark.parametrize("left", [0, 1])
